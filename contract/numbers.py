@@ -73,7 +73,9 @@ def loads(raw):
         raise
     except RecursionError:
         raise BadPayload("broken JSON", "nested too deeply")
-    except (ValueError, decimal.DecimalException) as error:
+    except decimal.DecimalException:
+        raise BadPayload("number out of range", "an exponent is beyond any bound")
+    except ValueError as error:
         raise BadPayload("broken JSON", str(error)[:200])
 
 

@@ -91,6 +91,8 @@ def _reading(message, required):
         raise BadPayload("too many fields", "got %d, expected at most %d" % (len(message), MAX_FIELDS))
     values, extra = {}, {}
     for name, value in message.items():
+        if not name:
+            raise BadPayload("bad field name", "got an empty one, expected 1 character or more (DynamoDB refuses it)")
         if type(value) is Decimal or type(value) is int:
             if name not in RESERVED:
                 values[name] = numbers.check(value, name)

@@ -1,0 +1,53 @@
+# The root commands; every one does its work in Python. GNU make 3.81 (macOS) is enough.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+PY := $(VENV)/bin/python
+STARTED := $(shell date +%s)
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; exit; fi; done)
+CONTEXT ?=
+SECONDS ?=
+REPORT ?=
+
+.PHONY: help python setup setup-dev demo test check fix snapshot synth bootstrap diff deploy destroy pi lock
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -e 's/:[^#]*## /|/' | while IFS='|' read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; install one from python.org (macOS: brew install python@3.13), or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
+
+setup: python ## install everything the demo needs into .venv (idempotent)
+	@$(PYTHON) deploy/setup.py --lock base
+
+setup-dev: python
+	@$(PYTHON) deploy/setup.py --lock dev
+
+demo: setup ## the whole system on this machine [SECONDS=30] [REPORT=report.json] [LAN=1] [CONTEXT="k=v ..."]
+	@EDGECLOUD_STARTED=$(STARTED) $(PY) -m deploy.demo --seconds "$(SECONDS)" --report "$(REPORT)" --context "$(CONTEXT)" $(if $(LAN),--lan,)
+
+test: setup-dev check ## every test that needs no network account
+	@$(PY) -m pytest -q
+
+check: setup-dev ## style, types, imports, template lint (never writes)
+	@$(PY) -m deploy.check
+
+fix: setup-dev ## let ruff put style right
+	@$(VENV)/bin/ruff check --fix .
+
+snapshot: setup-dev ## rewrite the template snapshots after an intended change
+	@$(PY) -m deploy.snapshot
+
+synth: setup ## CloudFormation templates into cdk.out
+	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) app.py
+
+bootstrap diff deploy destroy: setup ## the CDK CLI against your AWS account [CONTEXT="k=v ..."]
+	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) -m deploy.aws_cli $@
+
+pi: setup ## dist/edgecloud-pi.pyz: the publisher for the Raspberry Pi, one file
+	@$(PY) -m deploy.pi_bundle
+
+lock: setup-dev ## resolve the dependencies anew (deploy/locks)
+	@$(PY) -m deploy.lock

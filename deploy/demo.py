@@ -1,0 +1,189 @@
+"""`make demo`: the whole system on this machine; at the end every reading that was made is looked for in the cloud."""
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from deploy import reconcile
+from deploy.context import parse
+from deploy.live import LivePage
+from deploy.pipeline import Pipeline, Plan, scratch_directory
+from deploy.processes import ROOT, PartFailed
+from deploy.watch import Watcher, percentiles
+
+
+def arguments() -> argparse.Namespace:
+    """The command line; empty strings are what an unset make variable gives."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--seconds", type=lambda s: float(s or 0), default=0.0,
+                        help="how long to publish; 0: until Ctrl-C")
+    parser.add_argument("--report", default="", help="write the reconciliation here as JSON")
+    parser.add_argument("--context", default="", help='CDK context, "k=v ..."')
+    parser.add_argument("--lan", action="store_true", help="open the LAN broker to the network, behind a password")
+    parser.add_argument("--page-port", type=int, default=8080)
+    return parser.parse_args()
+
+
+class Demo:
+    """One run: start, show, drain, reconcile, report."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        context = {**json.loads(os.environ.get("CDK_CONTEXT_JSON") or "{}"), **parse(options.context)}
+        self.started = float(os.environ.get("EDGECLOUD_STARTED") or time.time())
+        self.directory = scratch_directory(ROOT / ".demo")
+        self.plan = Plan(directory=self.directory, assembly=ROOT / ".demo" / "cdk.out", seconds=options.seconds,
+                         lan=options.lan, context_json=json.dumps(context))
+        self.pipeline = Pipeline(self.plan)
+        self.watcher: Watcher | None = None
+        self.page: LivePage | None = None
+        self.setup_s = 0.0
+        self.first_stored_s: float | None = None
+        self.stop = threading.Event()
+
+    def run(self) -> int:
+        """Exit code: 0 when all that was made is in the cloud once, in order; 1 otherwise."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self.stop.set())
+        try:
+            self.start()
+            self.show()
+            report = self.finish()
+        except PartFailed as failure:
+            print(f"\ndemo: {failure}\nLogs: {self.directory / 'logs'}", file=sys.stderr)
+            return 1
+        finally:
+            self.close()
+        return self.verdict(report)
+
+    def start(self) -> None:
+        """Bring everything up and say where it is."""
+        say("synthesizing the template and starting it on this machine ...")
+        pipeline = self.pipeline
+        pipeline.start()
+        self.setup_s = time.time() - self.started
+        self.watcher = Watcher(pipeline.table("readings"), pipeline.table("alerts"), pipeline.thing,
+                               [f"pi-{i}" for i in range(1, self.plan.pis + 1)])
+        self.watcher.start()
+        self.page = LivePage(self.figures, self.options.page_port)
+        broker, kafka = pipeline.broker, pipeline.kafka
+        assert broker is not None and kafka is not None
+        resources = pipeline.ready["resources"]
+        say(f"{resources['applied']} resources of the template applied, {resources['refused']} refused; "
+            f"LAN broker: {broker.kind} on port {broker.port}; Kafka: {kafka.kind} at {kafka.bootstrap_servers}")
+        if broker.port != 1884:
+            say(f"port 1884 is taken, so the LAN broker listens on {broker.port}")
+        if broker.password:
+            say("on the Pi: " + f"BROKER=<this machine's address> PORT={broker.port} MQTT_USERNAME=edgecloud "
+                f"MQTT_PASSWORD={broker.password} python3 edgecloud-pi.pyz")
+        say(f"live page:  {self.page.url}")
+        say(f"the API:    curl {pipeline.ready['endpoints']['api'].rstrip('/')}/data")
+
+    def show(self) -> None:
+        """A line of counts that rewrites itself, until Ctrl-C or until the devices have finished."""
+        live = sys.stdout.isatty()
+        while not self.stop.wait(0.5 if live else 2):
+            self.pipeline.check()
+            counts = self.figures()["counts"]
+            if counts["stored"] and self.first_stored_s is None:
+                self.first_stored_s = time.time() - self.started
+                say(f"first reading in the cloud {self.first_stored_s:.0f} s after the command")
+            line = (f"published {counts['published']}  on disk {counts['committed']}  in the cloud {counts['stored']}"
+                    f"  alerts {counts['alerts']}  waiting {counts['waiting']}")
+            print(f"\r{line}  " if live else line, end="" if live else "\n", flush=True)
+            if not any(part.running for part in self.pipeline.devices):
+                break
+        print(flush=True)
+
+    def figures(self) -> dict[str, Any]:
+        """What the live page and the live line show."""
+        status, watcher = self.pipeline.status(), self.watcher
+        assert watcher is not None
+        return {
+            "counts": {
+                "published": sum(lines(path) for path in self.pipeline.records("pi")),
+                "events": sum(lines(path) for path in self.pipeline.records("camera")),
+                "committed": status.get("committed", 0), "stored": watcher.stored, "alerts": watcher.alerts_stored,
+                "waiting": sum(status.get("waiting", {}).values())},
+            "readings": [watcher.newest[device] for device in sorted(watcher.newest)],
+            "alerts": watcher.newest_alerts,
+        }
+
+    def finish(self) -> dict[str, Any]:
+        """Drain, then count what was made against what the cloud holds."""
+        say("draining: publishers, bridge, queues, archive ...")
+        pipeline, watcher = self.pipeline, self.watcher
+        assert watcher is not None
+        pipeline.drain()
+        watcher.close()
+        readings, rollups, alerts = (reconcile.scan(pipeline.table(t)) for t in ("readings", "rollups", "alerts"))
+        s3, bucket = pipeline.client("s3"), pipeline.archive_bucket()
+        counted = {
+            kind: count(reconcile.recorded(pipeline.records(who)), readings, rollups,
+                        reconcile.archived_batches(s3, bucket, f"archive/{kind}/"))
+            for kind, who, count in (("readings", "pi", reconcile.count_readings),
+                                     ("events", "camera", reconcile.count_events))}
+        raised = reconcile.count_alerts(readings, alerts)
+        whole = all(counts.whole for counts in counted.values()) and raised["unmatched"] == 0
+        return {
+            "whole": whole,
+            **{kind: vars(counts) for kind, counts in counted.items()},
+            "alerts": {"raised": raised["raised"], "stored": raised["stored"]},
+            "latency_ms": {"alert": percentiles(watcher.alert_ms), "stored": percentiles(watcher.stored_ms)},
+            "setup_s": round(self.setup_s, 1),
+            "first_stored_s": None if self.first_stored_s is None else round(self.first_stored_s, 1),
+            "resources": pipeline.ready["resources"],
+        }
+
+    def verdict(self, report: dict[str, Any]) -> int:
+        """Print and write the report; the exit code."""
+        whole = report.pop("whole")
+        for kind in ("readings", "events"):
+            say(f"{kind}: " + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in report[kind].items()))
+        say(f"alerts: raised {report['alerts']['raised']}, stored {report['alerts']['stored']}; "
+            f"reading to cloud p50 {report['latency_ms']['stored']['p50']} ms, "
+            f"p95 {report['latency_ms']['stored']['p95']} ms")
+        if self.options.report:
+            Path(self.options.report).write_text(reconcile.report_json(report))
+        if whole:
+            say("nothing lost, nothing doubled, in order")
+            shutil.rmtree(self.directory)
+            return 0
+        print(f"demo: the counts do not agree; everything is kept in {self.directory}", file=sys.stderr)
+        return 1
+
+    def close(self) -> None:
+        """Stop every process and the page."""
+        if self.page:
+            self.page.close()
+        self.pipeline.close()
+
+
+def lines(path: Path) -> int:
+    """Number of lines of a file that grows."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def say(text: str) -> None:
+    """One line for the person who runs the demo."""
+    print(text, flush=True)
+
+
+def main() -> int:
+    """Entry of `make demo`."""
+    try:
+        demo = Demo(arguments())
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return demo.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The LAN broker of the demo: Mosquitto where it is installed, else the embedded one; on 1884 or the next free port."""
+import os
+import secrets
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract import topics
+from deploy.processes import ROOT, Part, PartFailed, free_port, listening, python_module
+
+SEARCH = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/opt/homebrew/bin"))
+USER = "edgecloud"
+
+
+def find(program: str) -> str | None:
+    """Path of Mosquitto's programs, also in the places that are not on every PATH."""
+    return shutil.which(program) or shutil.which(program, path=SEARCH)
+
+
+@dataclass
+class LanBroker:
+    """A running LAN broker and how to reach it."""
+
+    part: Part
+    host: str
+    port: int
+    kind: str
+    password: str | None
+
+    def environment(self) -> dict[str, str]:
+        """What a publisher needs in its environment to reach it from this machine."""
+        login = {"MQTT_USERNAME": USER, "MQTT_PASSWORD": self.password} if self.password else {}
+        return {"BROKER": "127.0.0.1", "PORT": str(self.port), **login}
+
+
+def start(directory: Path, lan: bool) -> LanBroker:
+    """Start it with its state in `directory`. lan: reachable from the network, behind a generated password."""
+    directory.mkdir(parents=True, exist_ok=True)
+    host = "0.0.0.0" if lan else "127.0.0.1"  # only with LAN=1, and then behind a password
+    port = free_port(topics.LAN_PORT, host)
+    password = secrets.token_urlsafe(12) if lan else None
+    mosquitto = find("mosquitto")
+    if mosquitto:
+        command = [mosquitto, "-c", str(_mosquitto_conf(directory, host, port, password))]
+    else:
+        command = _embedded(directory, host, port, password)
+    part = Part("LAN broker", command, directory / "broker.log").start()
+    try:
+        part.wait_ready(f"a listener on port {port}", lambda: listening(port), 15)
+    except Exception:
+        part.stop()
+        raise
+    return LanBroker(part, host, port, "mosquitto" if mosquitto else "embedded", password)
+
+
+def _private(path: Path, text: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
+def _embedded(directory: Path, host: str, port: int, password: str | None) -> list[str]:
+    login = []
+    if password:
+        login = ["--username", USER, "--password-file", str(_private(directory / "password", password + "\n"))]
+    return python_module("local_cloud.lan_broker", "--host", host, "--port", str(port), *login)
+
+
+def _mosquitto_conf(directory: Path, host: str, port: int, password: str | None) -> Path:
+    """deploy/mosquitto.conf with this run's listener, state directory and password file."""
+    lines = [line for line in (ROOT / "deploy" / "mosquitto.conf").read_text().splitlines()
+             if not line.startswith(("#", "listener", "allow_anonymous"))]
+    lines += [f"listener {port} {host}", f"persistence_location {directory}/"]
+    if os.geteuid() == 0:
+        lines.append("user root")  # it would drop to a user who cannot write this directory
+    if password:
+        login = _private(directory / "passwd", f"{USER}:{password}\n")
+        hasher = find("mosquitto_passwd")
+        if hasher is None:
+            raise PartFailed("mosquitto_passwd is missing beside mosquitto; install Mosquitto's clients and tools")
+        subprocess.run([hasher, "-U", str(login)], check=True)
+        lines += ["allow_anonymous false", f"password_file {login}"]
+    else:
+        lines.append("allow_anonymous true")
+    conf = directory / "mosquitto.conf"
+    conf.write_text("\n".join(lines) + "\n")
+    return conf

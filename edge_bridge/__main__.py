@@ -1,0 +1,200 @@
+"""`python -m edge_bridge`: settings in, threads wired together, started in the order of the stream and stopped in it."""
+import logging
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from contract import topics
+from edge_bridge import detectors, settings, status
+from edge_bridge.anomaly import Scorer
+from edge_bridge.bridge import Bridge
+from edge_bridge.counters import Counters
+from edge_bridge.inbox import Inbox
+from edge_bridge.outbox import Outbox
+from edge_bridge.packer import Packer
+from edge_bridge.rows import LiveLine, Rows
+from edge_bridge.schema import Store, StoreError
+from edge_bridge.settings import Settings, SettingsError
+from edge_bridge.shipments import Shipments
+from edge_bridge.status import Ledger
+from edge_bridge.uplink import Options, Uplink
+
+log = logging.getLogger("edge_bridge")
+
+STOP_S = 8.5  # of the 10 s that a container is given between SIGTERM and SIGKILL
+SCORING_STOP_S = 2.0
+LIVE_GRACE_S = 10.0
+
+
+def version() -> str:
+    """The one version number: the image's, or pyproject's when run from the repository."""
+    pyproject = Path(__file__).parent.parent / "pyproject.toml"
+    if "EDGECLOUD_VERSION" in os.environ or not pyproject.is_file():
+        return os.environ.get("EDGECLOUD_VERSION", "unknown")
+    return str(tomllib.loads(pyproject.read_text())["project"]["version"])
+
+
+class Process:
+    """The parts of one running bridge. connection: what the uplink talks to."""
+
+    def __init__(self, chosen: Settings, connection: Any) -> None:
+        self._settings = chosen
+        self._store = Store(chosen.outbox)
+        counters = Counters(self._store)
+        self._rows = Rows(self._store, counters, scoring=bool(chosen.scored_fields))
+        self._live = LiveLine(chosen.batch_age + LIVE_GRACE_S)
+        shipments = Shipments(self._store, counters, chosen.receipt_timeout)
+        packer = Packer(self._rows, shipments, self._live, outbox_id=self._store.outbox_id,
+                        batch_age_s=chosen.batch_age)
+        self._uplink = Uplink(connection, shipments, packer, self._live, Options(
+            chosen.thing, {"readings": topics.basic_ingest(chosen.rule_readings, chosen.thing),
+                           "events": topics.basic_ingest(chosen.rule_events, chosen.thing), "alerts": topics.ALERTS},
+            chosen.receipts, chosen.receipt_timeout))
+        self._scorer = Scorer(
+            self._rows, detectors.factory(chosen.detector), fields=chosen.scored_fields,
+            alert_all=chosen.alerts == "all", raised=self._uplink.wake) if chosen.scored_fields else None
+        self._inbox = Inbox()
+        self._sources = _sources(chosen, self._inbox)
+        self._bridge = Bridge(self._inbox, Outbox(self._store, counters), self._sources.get("mqtt"),
+                              topic=chosen.mqtt_topic, device_id=chosen.device_id, committed=self._committed)
+        self._ledger = Ledger(counters, self._rows, shipments, self._live, thing=chosen.thing, version=version(),
+                              connected=self._connected)
+
+    def _connected(self) -> dict[str, bool]:
+        return {"cloud": self._uplink.connected, **{name: s.connected for name, s in self._sources.items()}}
+
+    def _committed(self, first_id: int) -> None:
+        self._live.committed(first_id)
+        if self._scorer:
+            self._scorer.wake()
+
+    def run(self, ended: threading.Event) -> None:
+        """Carry readings until `ended`."""
+        self._uplink.start()
+        if self._scorer:
+            self._scorer.start()
+        self._bridge.start()
+        for source in self._sources.values():
+            source.start()
+        next_message_s = time.monotonic()
+        while not ended.is_set():
+            told = self._tell(publish=time.monotonic() >= next_message_s)
+            if told:
+                next_message_s = time.monotonic() + self._settings.status_interval
+            ended.wait(min(1.0, self._settings.status_interval))
+
+    def _tell(self, publish: bool) -> bool:
+        """Write the status file; publish the status message when it is time. True when it was published."""
+        current = self._ledger.status()
+        if self._settings.status_file:
+            try:
+                status.write_file(self._settings.status_file, current)
+            except OSError as error:
+                log.warning("the status file cannot be written (%s)", error)
+        if publish and self._uplink.connected:
+            self._uplink.publish_status(_json(current))
+            return True
+        return False
+
+    def stop(self) -> None:
+        """In the order of the stream: sources, intake, scoring, uplink. What is left stays in the outbox."""
+        deadline_s = time.monotonic() + STOP_S
+        for source in self._sources.values():
+            source.pause()
+        self._bridge.stop(timeout_s=3.0)
+        for source in self._sources.values():
+            source.stop()
+        if self._scorer:
+            self._scorer.stop(SCORING_STOP_S)
+        self._uplink.stop(max(0.5, deadline_s - time.monotonic()))
+        self._tell(publish=False)
+        self._store.close()
+
+
+def _json(current: dict[str, Any]) -> bytes:
+    import json
+    return json.dumps(current).encode()
+
+
+def _sources(chosen: Settings, inbox: Inbox) -> dict[str, Any]:
+    sources: dict[str, Any] = {}
+    if chosen.mqtt_broker:
+        from edge_bridge.mqtt_source import MqttSource
+        sources["mqtt"] = MqttSource(chosen, inbox)
+    else:
+        log.info("mqtt: MQTT_BROKER is empty, the MQTT source is off")
+    if chosen.bootstrap_servers:
+        from edge_bridge.kafka_source import KafkaSource
+        sources["kafka"] = KafkaSource(chosen, inbox)
+    else:
+        log.info("kafka: BOOTSTRAP_SERVERS is empty, the Kafka source is off")
+    return sources
+
+
+def serve(chosen: Settings, connect: Callable[[Settings], Any]) -> int:
+    """Run until SIGTERM or SIGINT, or until a part of the bridge dies. Returns the exit code."""
+    ended, died = threading.Event(), threading.Event()
+
+    def fatal(arguments: threading.ExceptHookArgs) -> None:
+        log.critical("%s has died; the bridge stops, and nothing that is on disk is lost",
+                     arguments.thread.name if arguments.thread else "a thread", exc_info=arguments.exc_value)
+        died.set()
+        ended.set()
+
+    threading.excepthook = fatal
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    process = Process(chosen, connect(chosen))
+    log.info("edgecloud bridge %s, thing %s, outbox %s", version(), chosen.thing, chosen.outbox)
+    process.run(ended)
+    log.info("stopping: what is in hand is committed and sent")
+    process.stop()
+    return 1 if died.is_set() else 0
+
+
+def _iot_connection(chosen: Settings) -> Any:
+    from edge_bridge.iot_connection import IotConnection
+    return IotConnection(chosen)
+
+
+def main(arguments: list[str], environ: Mapping[str, str] = os.environ) -> int:
+    """Returns the exit code: 2 for settings that cannot work, 1 for what else stops the start."""
+    if "--help" in arguments or "-h" in arguments:
+        print(settings.help_text())
+        return 0
+    if "--version" in arguments:
+        print(version())
+        return 0
+    if "--health" in arguments:
+        healthy, line = status.health(environ.get("STATUS_FILE", ""))
+        print(line)
+        return 0 if healthy else 1
+    if arguments:
+        print(f"edge_bridge: unknown argument {arguments[0]!r}; expected --help, --version or --health", file=sys.stderr)
+        return 2
+    try:
+        chosen = settings.load(environ)
+    except SettingsError as error:
+        for fault in error.faults:
+            print(f"edge_bridge: {fault}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=chosen.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return serve(chosen, _iot_connection)
+    except (StoreError, sqlite3.Error) as error:
+        print(f"edge_bridge: the outbox {chosen.outbox} cannot be opened: {error}", file=sys.stderr)
+    except RuntimeError as error:
+        print(f"edge_bridge: no TLS with {chosen.certificate} and {chosen.private_key}: {error}; "
+              "check that they are PEM files and belong together", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,184 @@
+"""The intake: messages from the inbox are checked, told from repeats, committed to the outbox, and only then acknowledged."""
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Protocol
+
+from contract import batch, numbers, payloads, topics
+from contract.errors import BadPayload
+from edge_bridge.inbox import Inbox, Message
+from edge_bridge.outbox import MAX_DEAD_LETTER_BYTES, Intake, Outbox
+from edge_bridge.pacing import full_jitter_s
+from edge_bridge.repeats import NEW, REPEAT
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 1000
+LINGER_S = 0.005
+CONFIRM_S = 0.05  # a spool is told at most this often how far it is on disk
+_SURELY_SEALABLE_BYTES = 32 * 1024  # escapes can treble a text; beyond this the sealed size is tried out
+
+
+class Confirmer(Protocol):
+    """Tells a publisher on sensor/ack/<device> up to which seq its spool is on disk; False: not now, ask again."""
+
+    def confirm(self, device: str, spool: str, seq: int) -> bool:
+        """Publish one confirmation."""
+
+
+class Bridge:
+    """The intake thread. device_id: name of a device that does not name itself; committed: called with the first
+    row's id after each commit that added rows."""
+
+    def __init__(self, inbox: Inbox, outbox: Outbox, confirmer: Confirmer | None, *, topic: str, device_id: str,
+                 committed: Callable[[int], None], now_s: Callable[[], float] = time.time) -> None:
+        self._inbox, self._outbox, self._confirmer = inbox, outbox, confirmer
+        self._topic, self._device_id = topic, device_id
+        self._committed, self._now_s = committed, now_s
+        self._unconfirmed: dict[tuple[str, str], int] = {}
+        self._confirmed_s = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take messages."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Commit and acknowledge what is in hand, then end. The sources must have stopped."""
+        self._stopping.set()
+        self._inbox.close()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            messages = self._inbox.take(MAX_BATCH, LINGER_S, CONFIRM_S if self._unconfirmed else 0.25)
+            if messages:
+                self._commit_until_done(messages)
+            elif self._stopping.is_set():
+                break
+            self._confirm(idle=not messages)
+        self._confirm(idle=True)
+
+    def _commit_until_done(self, messages: list[Message]) -> None:
+        """A full or failing disk: nothing is acknowledged, nothing crashes, the same messages are tried again."""
+        attempt = 0
+        while True:
+            try:
+                self.take_in(messages)
+            except sqlite3.Error as error:
+                if attempt == 0:
+                    log.error("outbox: cannot write (%s); nothing is acknowledged until it can; "
+                              "free space, or check the volume of %s", error, self._outbox.store.path)
+                attempt += 1
+                if self._stopping.wait(full_jitter_s(attempt, base_s=0.1, most_s=5.0)):
+                    return  # unacknowledged, so the brokers keep them
+            else:
+                if attempt:
+                    log.info("outbox: writes again")
+                return
+
+    def take_in(self, messages: list[Message]) -> None:
+        """Check, commit and acknowledge one micro-batch. Raises sqlite3.Error: nothing written, nothing acknowledged."""
+        intake = Intake()
+        received_ms = int(self._now_s() * 1000)
+        confirmations: dict[tuple[str, str], int] = {}
+        for message in messages:
+            self._take_one(message, intake, received_ms, confirmations)
+        first_id = self._outbox.commit(intake)
+        for source in {id(m.source): m.source for m in messages}.values():
+            source.acknowledge([m for m in messages if m.source is source])
+        self._unconfirmed.update(confirmations)
+        if any(intake.rows.values()):
+            self._committed(first_id)
+
+    def _take_one(self, message: Message, intake: Intake, received_ms: int,
+                  confirmations: dict[tuple[str, str], int]) -> None:
+        intake.counts["", "received"] += 1
+        try:
+            reading, device = self._read(message)
+        except BadPayload as error:
+            self._dead_letter(message, intake, received_ms, error.reason, error.detail)
+            return
+        except Exception as error:  # a fault of ours must not stall the stream either
+            log.exception("a message that could not be checked was dead-lettered")
+            self._dead_letter(message, intake, received_ms, "internal error", repr(error))
+            return
+        if reading.spool is not None and message.source.route == "readings":
+            taken = self._in_turn(reading, device, intake)
+            last = self._outbox.turns.last(device, reading.spool)
+            if last is not None:
+                confirmations[device, reading.spool] = last
+        else:
+            taken = self._not_repeated(message, reading, device, intake)
+        if taken:
+            kafka = numbers.dumps(message.origin) if message.source.route == "events" else None
+            intake.rows[message.source.route].append((device, received_ms, message.payload, kafka))
+            intake.counts[device, "committed"] += 1
+            intake.counts["", message.source.route + "_in"] += 1
+
+    def _read(self, message: Message) -> tuple[payloads.Reading, str]:
+        hint = None
+        if message.source.route == "readings":
+            hint = topics.device_of(message.origin[0], self._topic)
+        if message.size_bytes > payloads.MAX_MESSAGE_BYTES:
+            raise BadPayload("message too large", f"got {message.size_bytes} bytes, "
+                             f"expected at most {payloads.MAX_MESSAGE_BYTES}")
+        reading = payloads.read(message.payload, message.source.required)
+        device = reading.device_id or hint or self._device_id
+        if message.size_bytes > _SURELY_SEALABLE_BYTES:
+            row = batch.Row(1, 1, reading.timestamp, reading.at_ms, reading.seq, reading.spool, reading.values,
+                            reading.extra, None, message.origin if len(message.origin) == 4 else None)
+            batch.seal_series(message.source.route, "0" * 24, [batch.pack(device, [row])])
+        return reading, device
+
+    def _in_turn(self, reading: payloads.Reading, device: str, intake: Intake) -> bool:
+        turn = self._outbox.turns.take(device, reading.spool, reading.seq, reading.first)
+        if turn.skipped:
+            intake.counts[device, "skipped"] += turn.skipped
+            log.warning("%s: its publisher dropped %d readings before seq %d", device, turn.skipped, reading.seq)
+        if not turn.taken:
+            intake.counts[device, "repeats" if turn.repeat else "out_of_turn"] += 1
+        return turn.taken
+
+    def _not_repeated(self, message: Message, reading: payloads.Reading, device: str, intake: Intake) -> bool:
+        route = message.source.route
+        if route == "events":
+            content, distinct = numbers.dumps(message.origin).encode(), True
+        else:
+            content = device.encode() + b"\0" + message.payload
+            distinct = reading.seq is not None or _sub_second(reading.timestamp)
+        verdict = self._outbox.repeats[route].check(content, message.connection, message.packet_id, distinct)
+        if verdict != NEW:
+            intake.counts[device, verdict] += 1
+        return verdict != REPEAT
+
+    def _dead_letter(self, message: Message, intake: Intake, at_ms: int, reason: str, detail: str) -> None:
+        origin = numbers.dumps(message.origin)[:1024]
+        intake.dead_letters.append(
+            (at_ms, reason, detail[:500], origin, message.size_bytes, message.payload[:MAX_DEAD_LETTER_BYTES]))
+        intake.counts["", "dead_lettered"] += 1
+        log.debug("dead letter from %s: %s: %s", origin, reason, detail)
+
+    def _confirm(self, idle: bool) -> None:
+        """Publish sensor/ack/<device>, newest seq only; what cannot be published now is kept for the next time."""
+        now_s = time.monotonic()
+        if not self._unconfirmed or not (idle or now_s - self._confirmed_s >= CONFIRM_S):
+            return
+        self._confirmed_s = now_s
+        for (device, spool), seq in list(self._unconfirmed.items()):
+            if self._confirmer is None or self._confirmer.confirm(device, spool, seq):
+                del self._unconfirmed[device, spool]
+
+
+def _sub_second(timestamp: object) -> bool:
+    """Has this timestamp, as it came, digits below the second?"""
+    if isinstance(timestamp, str):
+        return "." in timestamp or "," in timestamp
+    if isinstance(timestamp, Decimal):
+        exponent = timestamp.as_tuple().exponent
+        return isinstance(exponent, int) and exponent < 0
+    return False

@@ -1,0 +1,126 @@
+"""The Kafka source: camera events come from the topic into the inbox; offsets are committed when bridge.py says so."""
+import logging
+import threading
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from edge_bridge.inbox import Inbox, Message
+from edge_bridge.settings import Settings
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.1
+MOST_PER_POLL = 500
+
+
+class KafkaSource:
+    """A member of the consumer group, with manual commits. Bridges of one site share the partitions."""
+
+    route = "events"
+    required = "persons_detected"
+
+    def __init__(self, settings: Settings, inbox: Inbox) -> None:
+        self._settings, self._inbox = settings, inbox
+        self._lock = threading.Lock()
+        self._offsets: dict[tuple[str, int], int] = {}  # on disk, not yet committed to the group
+        self._assignment = 1  # counts assignments, as a connection number
+        self._said_down = False
+        self._stopping = threading.Event()
+        self._finished = threading.Event()
+        self.connected = False
+        self._consumer = Consumer({
+            "bootstrap.servers": settings.bootstrap_servers, "group.id": settings.kafka_group,
+            "enable.auto.commit": False, "enable.auto.offset.store": False, "auto.offset.reset": "earliest",
+            "error_cb": self._on_error, "logger": log, "log_level": 3, "socket.keepalive.enable": True,
+            "reconnect.backoff.max.ms": 10_000, "topic.metadata.refresh.interval.ms": 30_000,
+        })
+        self._thread = threading.Thread(target=self._run, name="kafka", daemon=True)
+
+    def start(self) -> None:
+        """Join the group, and read as long as the bridge takes."""
+        self._consumer.subscribe([self._settings.kafka_topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Read nothing further."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """Commit the offsets of what is on disk, and leave the group."""
+        self._stopping.set()
+        self._finished.set()
+        self._thread.join(5.0)
+
+    def acknowledge(self, messages: list[Message]) -> None:
+        """Note the offsets; this source's own thread commits them."""
+        with self._lock:
+            for message in messages:
+                topic, partition, offset, _ = message.origin
+                if message.connection == self._assignment:
+                    self._offsets[topic, partition] = offset + 1
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self._inbox.full():
+                self._consumer.pause(self._consumer.assignment())
+                self._consumer.poll(POLL_S)  # stays a member of the group meanwhile
+                self._consumer.resume(self._consumer.assignment())
+            else:
+                self._hand_over(self._consumer.consume(MOST_PER_POLL, POLL_S))
+            self._commit(asynchronous=True)
+        self._finished.wait(10.0)
+        self._commit(asynchronous=False)
+        self._consumer.close()
+
+    def _hand_over(self, found: list[Any]) -> None:
+        for message in found:
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    self._say_down(f"no topic {self._settings.kafka_topic} yet")
+                elif error.code() != KafkaError._PARTITION_EOF:
+                    self._say_down(str(error))
+                continue
+            self._up()
+            recorded_ms = message.timestamp()[1]
+            origin = message.topic(), message.partition(), message.offset(), recorded_ms
+            self._inbox.put(self, origin, message.value() or b"", self._assignment, 0)
+
+    def _commit(self, asynchronous: bool) -> None:
+        with self._lock:
+            offsets = [TopicPartition(topic, partition, offset)
+                       for (topic, partition), offset in self._offsets.items()]
+            self._offsets.clear()
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
+        except KafkaException as error:
+            log.warning("kafka: offsets not committed (%s); the events come again and are told as repeats", error)
+
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        with self._lock:
+            self._assignment += 1
+            self._offsets.clear()
+        self._up()
+        log.info("kafka: reads %s", ", ".join(f"{p.topic}/{p.partition}" for p in partitions) or "nothing for now")
+
+    def _on_revoke(self, _: Consumer, __: list[TopicPartition]) -> None:
+        self._commit(asynchronous=False)
+        with self._lock:
+            self._assignment += 1
+
+    def _up(self) -> None:
+        self._said_down, self.connected = False, True
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN or error.code() == KafkaError._TRANSPORT:
+            self._say_down(f"no broker at {self._settings.bootstrap_servers}; is it running, is BOOTSTRAP_SERVERS right?")
+        else:
+            self._say_down(str(error))
+
+    def _say_down(self, text: str) -> None:
+        """Once per state, not once per attempt."""
+        log.log(logging.DEBUG if self._said_down else logging.WARNING, "kafka: %s; it is tried again", text)
+        self._said_down, self.connected = True, False

@@ -1,0 +1,141 @@
+"""The MQTT source: readings come from the LAN broker with QoS 1 into the inbox; PUBACKs go back when bridge.py says so."""
+import logging
+import threading
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from contract import numbers, payloads, topics
+from edge_bridge.inbox import Inbox, Message
+from edge_bridge.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RECEIVE_MAXIMUM = 2000  # unacknowledged messages that the broker may send us: the back-pressure of MQTT 5
+KEEP_ALIVE_S = 30
+NEVER_EXPIRES = 0xFFFFFFFF
+_UNSUPPORTED = "Unsupported protocol version"
+
+
+class MqttSource:
+    """Subscribes to <topic> and what is below it under a fixed client id and a session that outlives us.
+
+    A packet id means something only on the connection that brought it. So each message carries the number of its
+    connection, and an acknowledgement that comes later than the end of that connection is not sent: the broker will
+    deliver the message again, and the repeat is acknowledged then.
+    """
+
+    route = "readings"
+    required = "sensor2"
+
+    def __init__(self, settings: Settings, inbox: Inbox) -> None:
+        self._settings, self._inbox = settings, inbox
+        self._where = f"{settings.mqtt_broker}:{settings.mqtt_port}"
+        self._lock = threading.Lock()
+        self._connection = 0  # counts connections; bumped when one ends, too
+        self._said_down = False
+        self._paused = threading.Event()
+        self.connected = False
+        v5 = settings.mqtt_version == "5"
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=settings.mqtt_client_id, manual_ack=True,
+            protocol=paho.MQTTv5 if v5 else paho.MQTTv311, clean_session=None if v5 else False)
+        if settings.mqtt_username:
+            self._client.username_pw_set(settings.mqtt_username, settings.mqtt_password)
+        self._client.reconnect_delay_set(1, 15)
+        self._client.max_queued_messages_set(1000)  # confirmations only; the newest is asked for again
+        self._client.on_pre_connect = self._on_pre_connect
+        self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = self._on_message
+
+    def start(self) -> None:
+        """Connect in the background, and again whenever the broker is away."""
+        arguments: dict[str, Any] = {}
+        if self._settings.mqtt_version == "5":
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = NEVER_EXPIRES
+            properties.ReceiveMaximum = RECEIVE_MAXIMUM
+            arguments = {"clean_start": False, "properties": properties}
+        self._client.connect_async(self._settings.mqtt_broker, self._settings.mqtt_port, KEEP_ALIVE_S, **arguments)
+        self._client.loop_start()
+
+    def pause(self) -> None:
+        """Hand over no further message: what comes now is not acknowledged, so the broker keeps it."""
+        self._paused.set()
+
+    def stop(self) -> None:
+        """Send the acknowledgements that are due, and disconnect; the session stays with the broker."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def acknowledge(self, messages: list[Message]) -> None:
+        """PUBACK those that came on the present connection."""
+        with self._lock:  # the connection cannot end in between
+            ack, connection = self._client.ack, self._connection
+            for message in messages:
+                if message.connection == connection and message.packet_id:
+                    ack(message.packet_id, 1)
+
+    def confirm(self, device: str, spool: str, seq: int) -> bool:
+        """Say on sensor/ack/<device>, retained, that all of this spool up to seq is on disk; False: not now."""
+        if not self.connected:
+            return False
+        sent = self._client.publish(topics.sensor_ack(device), numbers.dumps(payloads.ack(spool, seq)), 1, retain=True)
+        return sent.rc == paho.MQTT_ERR_SUCCESS
+
+    def _end_connection(self) -> None:
+        with self._lock:
+            self._connection += 1
+            self.connected = False
+
+    def _on_pre_connect(self, *_: Any) -> None:
+        self._end_connection()
+
+    def _on_connect(self, client: paho.Client, _: Any, flags: Any, reason: Any, *__: Any) -> None:
+        if reason.is_failure:
+            step = ("set MQTT_VERSION=3.1.1" if str(reason) == _UNSUPPORTED
+                    else "check MQTT_USERNAME and MQTT_PASSWORD, and the broker's log")
+            self._say_down(f"the LAN broker {self._where} refused: {reason}; {step}")
+            return
+        self._said_down, self.connected = False, True
+        log.info("mqtt: connected to %s, %s", self._where,
+                 "session resumed" if flags.session_present else "new session")
+        base = self._settings.mqtt_topic
+        # Three filters that do not overlap, whether or not '#' matches its parent at this broker.
+        client.subscribe([(name, self._subscribe_options()) for name in (base, base + "/+", base + "/+/+/#")])
+
+    def _subscribe_options(self) -> Any:
+        if self._settings.mqtt_version != "5":
+            return 1
+        # A retained reading comes with a new subscription only, not with each reconnect.
+        return SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+
+    def _on_connect_fail(self, *_: Any) -> None:
+        self._say_down(f"no LAN broker at {self._where}; is it running, and are MQTT_BROKER and MQTT_PORT right?")
+
+    def _on_disconnect(self, _: Any, __: Any, ___: Any, reason: Any, *____: Any) -> None:
+        self._end_connection()
+        if not self._paused.is_set():
+            self._say_down(f"the connection to {self._where} ended ({reason})")
+
+    def _say_down(self, text: str) -> None:
+        """Once per state, not once per attempt."""
+        log.log(logging.DEBUG if self._said_down else logging.WARNING, "mqtt: %s; it is tried again", text)
+        self._said_down = True
+
+    def _on_message(self, _: paho.Client, __: Any, message: paho.MQTTMessage) -> None:
+        if self._paused.is_set():
+            return
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = "\ufffd"  # dead-lettered as an unknown topic
+        self._inbox.put(self, (topic,), message.payload, self._connection, message.mid if message.qos else 0)
+
+

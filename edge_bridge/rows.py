@@ -1,0 +1,152 @@
+"""Rows of the outbox between their commit and their sealing: read and marked by anomaly.py, read and sealed by packer.py."""
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+from contract import numbers
+from contract.alerts import Classified
+from edge_bridge.counters import Counters
+from edge_bridge.schema import Store
+
+ANOMALY, UNCLASSIFIED = "anomaly", "unclassified"
+
+
+class StoredRow(NamedTuple):
+    """A committed reading or event. payload: as it came; kafka: JSON of its origin or None; mark: see contract.batch.Row."""
+
+    id: int
+    device: str
+    number: int
+    received_ms: int
+    payload: bytes
+    kafka: str | None
+    mark: str | None
+
+
+_COLUMNS = "SELECT id, device, number, received_ms, payload, kafka, mark FROM {route} "
+
+
+class LiveLine:
+    """Which rows are live: committed while the cloud was connected, and young enough. All else is backfill."""
+
+    def __init__(self, most_age_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most_age_s, self._clock = most_age_s, clock
+        self._lock = threading.Lock()
+        self._commits: deque[tuple[float, int]] = deque()
+        self._connected = False
+
+    def connected(self, is_connected: bool) -> None:
+        """The link came or went: what was committed before is no longer live, what comes while it is up is."""
+        with self._lock:
+            self._connected = is_connected
+            self._commits.clear()
+
+    def committed(self, first_id: int) -> None:
+        """Rows from this id on were committed now."""
+        with self._lock:
+            if self._connected:
+                self._commits.append((self._clock(), first_id))
+
+    def first_live_id(self) -> int | None:
+        """The lowest id of a live row, None when there is none."""
+        with self._lock:
+            oldest_s = self._clock() - self._most_age_s
+            while self._commits and self._commits[0][0] < oldest_s:
+                self._commits.popleft()
+            return self._commits[0][1] if self._commits else None
+
+
+class Rows:
+    """The tables `readings` and `events`, the marks, and the alerts that wait to be sealed."""
+
+    def __init__(self, store: Store, counters: Counters, scoring: bool) -> None:
+        self._store, self._counters = store, counters
+        self._scoring = scoring
+        self._claimed = (0, -1)
+        self.scored_to: int = store.read().execute("SELECT value FROM meta WHERE name = 'scored_to'").fetchone()[0]
+
+    def unscored(self, most: int) -> list[StoredRow]:
+        """The oldest readings that were not scored yet, in the order of their commit."""
+        found = self._store.read().execute(
+            _COLUMNS.format(route="readings") + "WHERE id > ? ORDER BY id LIMIT ?", (self.scored_to, most))
+        return [StoredRow(*row) for row in found]
+
+    def read(self, route: str, from_id: int, before_id: int, most: int) -> list[StoredRow]:
+        """Up to `most` rows of a route with from_id <= id < before_id, oldest first."""
+        found = self._store.read().execute(
+            _COLUMNS.format(route=route) + "WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (from_id, before_id, most))
+        return [StoredRow(*row) for row in found]
+
+    def oldest(self, route: str, from_id: int, before_id: int) -> tuple[int, int] | None:
+        """(id, received_ms) of the oldest row in that range; None when there is none."""
+        found: tuple[int, int] | None = self._store.read().execute(
+            f"SELECT id, received_ms FROM {route} WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+            (from_id, before_id)).fetchone()
+        return found
+
+    def waiting(self, route: str) -> int:
+        """How many rows of a route wait to be sealed."""
+        return self._counters.value("", route + "_in") - self._counters.value("", route + "_sealed")
+
+    def is_scored(self, row_id: int) -> bool:
+        """Has the detector seen this reading, or is there none?"""
+        return not self._scoring or row_id <= self.scored_to
+
+    def mark(self, last_id: int, marks: Mapping[int, str], alerts: list[tuple[int, str, Classified]],
+             states: Mapping[tuple[str, str], str]) -> int:
+        """Commit what a detector found, in one transaction: marks by row id, the alerts (row id, device, classified) that
+        go with them, detector states by (device, field). Returns how many alerts were raised.
+
+        A row that was sealed meanwhile went on unclassified: it gets no mark, and raises no alert any more.
+        """
+        counts: Counter[tuple[str, str]] = Counter()
+        with self._store.write() as db:
+            first, last = self._claimed
+            gone = {row_id for row_id, _, _ in alerts if first <= row_id <= last}
+            for row_id, mark in marks.items():
+                if first <= row_id <= last or not db.execute(
+                        "UPDATE readings SET mark = ? WHERE id = ?", (mark, row_id)).rowcount:
+                    gone.add(row_id)
+            raised = [alert for alert in alerts if alert[0] not in gone]
+            for _, device, classified in raised:
+                counts[device, "anomalies" if classified.anomaly else "classified"] += 1
+            db.executemany("INSERT INTO alerts VALUES (?, ?, ?)",
+                           [(row_id, device, numbers.dumps(list(classified))) for row_id, device, classified in raised])
+            db.executemany("INSERT OR REPLACE INTO detectors VALUES (?, ?, ?)",
+                           [(device, name, state) for (device, name), state in states.items()])
+            db.execute("UPDATE meta SET value = ? WHERE name = 'scored_to'", (last_id,))
+            self._counters.write(db, counts)
+            self.scored_to = last_id
+        self._counters.add(counts)
+        return len(raised)
+
+    def claim(self, first_id: int, last_id: int) -> int:
+        """The packer is about to seal these readings: from now on their marks are final. Returns up to which id readings
+        are classified."""
+        with self._store.write():
+            self._claimed = first_id, last_id
+            return self.scored_to if self._scoring else last_id
+
+    def release(self) -> None:
+        """The claimed readings are sealed and gone, or may be marked again."""
+        with self._store.write():
+            self._claimed = 0, -1
+
+    def detector_states(self) -> dict[tuple[str, str], str]:
+        """{(device, field): state} as last committed."""
+        rows = self._store.read().execute("SELECT device, field, state FROM detectors")
+        return {(device, name): state for device, name, state in rows}
+
+    def waiting_alerts(self, most: int) -> list[tuple[int, str, Classified]]:
+        """The oldest alerts that are not sealed: (row id, device, classified)."""
+        rows = self._store.read().execute("SELECT id, device, classified FROM alerts ORDER BY id LIMIT ?", (most,))
+        return [(row_id, device, _classified(text)) for row_id, device, text in rows]
+
+
+def _classified(text: str) -> Classified:
+    members = numbers.loads(text)
+    return Classified(*members[:5], *[Decimal(v) if isinstance(v, int) and not isinstance(v, bool) else v
+                                      for v in members[5:]])

@@ -1,0 +1,183 @@
+"""Settings: one table, read once from the environment at start; `--help` is printed from it, __main__.py hands it on."""
+import os
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import Any
+
+from contract import routes, topics
+
+MAX_CLIENT_ID_BYTES = 128
+
+
+class SettingsError(ValueError):
+    """Settings that cannot work. faults: one sentence each, all of them."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _whole(text: str) -> int:
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 10 ** 9:
+        raise ValueError
+    return seconds
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 65536:
+        raise ValueError
+    return port
+
+
+def _on_off(text: str) -> bool:
+    return {"on": True, "off": False}[text.lower()]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+_KINDS = {_text: "text", _whole: "a whole number", _seconds: "a number of seconds above 0",
+          _port: "a port from 1 to 65535", _on_off: "on or off", _names: "names with commas between"}
+
+
+def _one_of(*choices: str) -> Any:
+    def choice(text: str) -> str:
+        if text not in choices:
+            raise ValueError
+        return text
+    _KINDS[choice] = "one of " + ", ".join(choices)
+    return choice
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table: the environment variable, its default, what it means, how its text is read."""
+
+    name: str
+    default: str
+    sentence: str
+    read: Any = _text
+
+
+TABLE = (
+    Setting("MQTT_BROKER", "host.docker.internal", "Host of the LAN broker; empty switches the MQTT source off."),
+    Setting("MQTT_PORT", str(topics.LAN_PORT), "Port of the LAN broker.", _port),
+    Setting("MQTT_TOPIC", topics.SENSOR_DATA, "Topic of the readings; <topic>/<device> is read too."),
+    Setting("MQTT_USERNAME", "", "User name at the LAN broker, if it asks for one."),
+    Setting("MQTT_PASSWORD", "", "Password at the LAN broker."),
+    Setting("MQTT_VERSION", "5", "MQTT version spoken to the LAN broker; 3.1.1 for an old one.", _one_of("5", "3.1.1")),
+    Setting("MQTT_CLIENT_ID", "edgecloud-bridge", "LAN client id; a second bridge of this name takes over from the first."),
+    Setting("BOOTSTRAP_SERVERS", "host.docker.internal:9092", "Kafka brokers; empty switches the Kafka source off."),
+    Setting("KAFKA_TOPIC", topics.EDGE_DATA, "Kafka topic of the camera events."),
+    Setting("KAFKA_GROUP", "edgecloud-bridge", "Kafka consumer group, shared by all bridges of a site."),
+    Setting("DEVICE_ID", "sensor", "Name of a device that names itself neither in its payload nor in its topic."),
+    Setting("THING", "EdgeCloudAWS", "Name of the thing in AWS IoT: the site's name in the cloud."),
+    Setting("CLIENT_ID", "", "MQTT client id at AWS IoT; default: the thing's name, which the policy expects."),
+    Setting("IOT_ENDPOINT", "", "Host of the AWS IoT data endpoint (…-ats.iot.<region>.amazonaws.com)."),
+    Setting("IOT_PORT", "8883", "Port of the AWS IoT data endpoint.", _port),
+    Setting("CERTS", "/certs", "Directory with AmazonRootCA1.pem, one *.crt and one *.key."),
+    Setting("ROOT_CA", "", "Path of the root certificate, when it is not in CERTS."),
+    Setting("CERTIFICATE", "", "Path of the device certificate, when it is not in CERTS."),
+    Setting("PRIVATE_KEY", "", "Path of the device's private key, when it is not in CERTS."),
+    Setting("RULE_PREFIX", "edgecloud", "Deployment name: the IoT rules are <prefix>_readings and <prefix>_events."),
+    Setting("RULE_READINGS", "", "Name of the IoT rule for readings, when it is not <prefix>_readings."),
+    Setting("RULE_EVENTS", "", "Name of the IoT rule for events, when it is not <prefix>_events."),
+    Setting("OUTBOX", "/data/outbox.db", "File of the outbox: a local disk or a named volume, never a network share."),
+    Setting("BATCH_AGE", "10", "Longest time in seconds that a live reading waits to be sealed into a batch.", _seconds),
+    Setting("RECEIPTS", "on", "off: the cloud side sends no receipts, an accepted batch counts as delivered.", _on_off),
+    Setting("RECEIPT_TIMEOUT", "600", "Seconds without a receipt after which the same bytes are sent again.", _seconds),
+    Setting("RECONNECT_MAX", "30", "Longest pause in seconds between two attempts to reach the cloud.", _seconds),
+    Setting("ALERTS", "anomalies", "Send an alert per anomaly, or every classification.", _one_of("anomalies", "all")),
+    Setting("SCORED_FIELDS", "sensor2", "Fields that are scored for anomalies, with commas between; empty: none.", _names),
+    Setting("DETECTOR", "seed", "Name of the detector (edge_bridge/detectors).", _text),
+    Setting("STATUS_INTERVAL", "30", "Seconds between two status messages to the cloud.", _seconds),
+    Setting("STATUS_FILE", "", "File that gets the same status every second (for health checks); empty: none."),
+    Setting("LOG_LEVEL", "INFO", "DEBUG shows every classification.", _one_of("DEBUG", "INFO", "WARNING", "ERROR")),
+)
+
+_Fields = make_dataclass("_Fields", [(s.name.lower(), Any) for s in TABLE], frozen=True)
+
+
+class Settings(_Fields):  # type: ignore[misc, valid-type]
+    """What the environment said, one frozen attribute per row of TABLE, in lower case (`settings.mqtt_broker`)."""
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read every setting. Raises SettingsError with all faults at once."""
+    values, faults = {}, []
+    for setting in TABLE:
+        text = environ.get(setting.name, setting.default).strip()
+        try:
+            values[setting.name.lower()] = setting.read(text)
+        except (ValueError, KeyError):
+            faults.append(f"{setting.name} is {text!r}; expected {_KINDS[setting.read]}")
+    if not faults:
+        _fill_in(values)
+        faults += _contradictions(values) + _missing_files(values)
+    if faults:
+        raise SettingsError(faults)
+    return Settings(**values)
+
+
+def _fill_in(values: dict[str, Any]) -> None:
+    """Defaults that depend on another setting."""
+    values["client_id"] = values["client_id"] or values["thing"]
+    for route in ("readings", "events"):
+        name = f"rule_{route}"
+        values[name] = values[name] or routes.rule_name(values["rule_prefix"], route)
+    certs = Path(values["certs"])
+    values["root_ca"] = values["root_ca"] or str(certs / "AmazonRootCA1.pem")
+    for name, pattern in (("certificate", "*.crt"), ("private_key", "*.key")):
+        found = sorted(certs.glob(pattern))
+        if not values[name]:
+            values[name] = str(found[0]) if len(found) == 1 else str(certs / pattern)
+
+
+def _contradictions(values: dict[str, Any]) -> list[str]:
+    faults = []
+    if not values["iot_endpoint"]:
+        faults.append("IOT_ENDPOINT is not set; expected the host that `aws iot describe-endpoint "
+                      "--endpoint-type iot:Data-ATS` prints")
+    if not values["mqtt_broker"] and not values["bootstrap_servers"]:
+        faults.append("MQTT_BROKER and BOOTSTRAP_SERVERS are both empty; expected at least one source")
+    if any(c in values["mqtt_topic"] for c in "+#") or not values["mqtt_topic"]:
+        faults.append(f"MQTT_TOPIC is {values['mqtt_topic']!r}; expected a topic without wildcards")
+    for name in ("thing", "client_id"):
+        if not 1 <= len(values[name].encode()) <= MAX_CLIENT_ID_BYTES or any(c in values[name] for c in "/+#"):
+            faults.append(f"{name.upper()} is {values[name]!r}; expected 1 to {MAX_CLIENT_ID_BYTES} bytes "
+                          "without '/', '+' and '#'")
+    return faults
+
+
+def _missing_files(values: dict[str, Any]) -> list[str]:
+    next_step = "copy it there, or mount the directory and set CERTS"
+    faults = [f"{name.upper()}: no file {values[name]}; {next_step}"
+              for name in ("root_ca", "certificate", "private_key") if not Path(values[name]).is_file()]
+    outbox = Path(values["outbox"])
+    if not outbox.parent.is_dir():
+        faults.append(f"OUTBOX: no directory {outbox.parent}; make it, or mount the volume there")
+    return faults
+
+
+def help_text() -> str:
+    """Every setting with its default and its sentence, for --help."""
+    lines = ["python -m edge_bridge: carries readings and events to AWS IoT Core.", "",
+             "Options: --help, --version, --health (reads STATUS_FILE; for a container's health check).", "",
+             "Settings, from the environment (default in brackets):", ""]
+    for setting in TABLE:
+        lines.append(f"  {setting.name} [{setting.default}]")
+        lines += textwrap.wrap(setting.sentence, 92, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""Shipments: sealed batches and alert messages, their bytes on disk until the cloud's receipt; sealed by packer.py,
+sent by uplink.py.
+
+In memory is only what each is and where it stands; the bytes are read when they are sent.
+"""
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from edge_bridge.counters import Counters
+from edge_bridge.rows import UNCLASSIFIED
+from edge_bridge.schema import Store
+
+ALERTS, LIVE, BACKFILL = "alerts", "live", "backfill"
+LANES = (ALERTS, LIVE, BACKFILL)
+WAITING, IN_FLIGHT, SENT = "waiting", "in flight", "sent"
+
+
+@dataclass
+class Shipment:
+    """One sealed message. state: waiting, in flight (published, no PUBACK yet) or sent (PUBACK 0, no receipt yet);
+    due_s: when it may be published (waiting) or must be published again (sent), by the monotonic clock."""
+
+    id: int
+    name: str
+    route: str
+    lane: str
+    counts: Mapping[str, int]
+    oldest_ms: int
+    size_bytes: int
+    sends: int = 0
+    state: str = WAITING
+    due_s: float = 0.0
+    failures: int = 0
+
+
+class Shipments:
+    """All sealed messages that are not delivered."""
+
+    def __init__(self, store: Store, counters: Counters, receipt_timeout_s: float,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._counters, self._clock = store, counters, clock
+        self._by_name: dict[str, Shipment] = {}
+        rows = store.read().execute("SELECT id, name, route, lane, counts, oldest_ms, size_bytes, sends, sent_ms"
+                                    " FROM shipments ORDER BY id")
+        for *members, counts, oldest_ms, size_bytes, sends, sent_ms in rows:
+            shipment = Shipment(*members, json.loads(counts), oldest_ms, size_bytes, sends)
+            if sent_ms is not None:
+                shipment.state, shipment.due_s = SENT, clock() + receipt_timeout_s
+            self._by_name[shipment.name] = shipment
+
+    def seal(self, name: str, sealed: bytes, *, route: str, lane: str, counts: Mapping[str, int], oldest_ms: int,
+             row_ids: Iterable[int], unclassified: Mapping[str, int] | None = None) -> Shipment:
+        """Commit the exact bytes and take their rows out of the outbox, in one transaction.
+
+        counts: {device: rows}; row_ids: of the route's table (for alerts, of `alerts`).
+        """
+        changes = {("", route + "_sealed"): sum(counts.values())}
+        changes.update({(device, UNCLASSIFIED): n for device, n in (unclassified or {}).items()})
+        with self._store.write() as db:
+            cursor = db.execute(
+                "INSERT INTO shipments (name, route, lane, counts, oldest_ms, size_bytes, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (name, route, lane, json.dumps(dict(counts)), oldest_ms, len(sealed), sealed))
+            db.executemany(f"DELETE FROM {route} WHERE id = ?", [(row_id,) for row_id in row_ids])
+            self._counters.write(db, changes)
+        self._counters.add(changes)
+        shipment = Shipment(cursor.lastrowid or 0, name, route, lane, counts, oldest_ms, len(sealed))
+        self._by_name[name] = shipment
+        return shipment
+
+    def sealed(self, shipment: Shipment) -> bytes:
+        """The exact bytes, as they were sealed."""
+        row = self._store.read().execute("SELECT sealed FROM shipments WHERE id = ?", (shipment.id,)).fetchone()
+        return bytes(row[0])
+
+    def sent(self, shipments: list[Shipment]) -> None:
+        """PUBACK 0 came for these: remember it, so that a restart waits for their receipts."""
+        with self._store.write() as db:
+            db.executemany("UPDATE shipments SET sent_ms = ?, sends = ? WHERE id = ?",
+                           [(int(time.time() * 1000), s.sends, s.id) for s in shipments])
+        self._counters.add({("", "sent"): len(shipments)})
+
+    def delivered(self, names: Iterable[str]) -> list[Shipment]:
+        """The cloud has stored these (names that are not ours any more are ignored): forget them. Returns which."""
+        found = [self._by_name[name] for name in set(names) if name in self._by_name]
+        if not found:
+            return []
+        changes: dict[tuple[str, str], int] = {}
+        for shipment in found:
+            for device, n in shipment.counts.items():
+                key = device, "alerts_delivered" if shipment.route == ALERTS else "delivered"
+                changes[key] = changes.get(key, 0) + n
+        with self._store.write() as db:
+            db.executemany("DELETE FROM shipments WHERE id = ?", [(s.id,) for s in found])
+            self._counters.write(db, changes)
+        self._counters.add(changes)
+        for shipment in found:
+            del self._by_name[shipment.name]
+        return found
+
+    def get(self, name: str) -> Shipment | None:
+        """The shipment of that id, None when it was delivered."""
+        return self._by_name.get(name)
+
+    def all(self) -> list[Shipment]:
+        """Every undelivered shipment, oldest first."""
+        return list(self._by_name.values())
+
+    def due(self, lane: str) -> Shipment | None:
+        """The oldest shipment of a lane that may be published now."""
+        now_s = self._clock()
+        return next((s for s in self._by_name.values()
+                     if s.lane == lane and s.state != IN_FLIGHT and s.due_s <= now_s), None)
+
+    def unsent(self, lane: str) -> int:
+        """How many of a lane wait or are in flight."""
+        return sum(1 for s in self._by_name.values() if s.lane == lane and s.state != SENT)

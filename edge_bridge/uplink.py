@@ -1,0 +1,271 @@
+"""The uplink: sealed messages go out in lanes under IoT Core's limits, PUBACKs and receipts come back; between the outbox
+(shipments.py, packer.py) and the connection (iot_connection.py).
+
+One thread does all of it; the connection's callbacks only put events into its queue.
+"""
+import logging
+import math
+import queue
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from contract import numbers, topics
+from contract.errors import BadPayload
+from edge_bridge.iot_connection import Acked, Connected, Connection, Disconnected, Event, Received, Subscribed
+from edge_bridge.pacing import Bucket, full_jitter_s
+from edge_bridge.packer import Packer
+from edge_bridge.rows import LiveLine
+from edge_bridge.shipments import ALERTS, BACKFILL, IN_FLIGHT, LIVE, SENT, WAITING, Shipment, Shipments
+
+log = logging.getLogger(__name__)
+
+PUBLISHES_PER_S = 95.0  # of 100 per connection, in and out together: the rest is for receipts
+BYTES_PER_S = 500_000.0  # of 512 KB
+ALERTS_PER_S = 20.0
+MOST_IN_FLIGHT = 64
+MOST_IN_FLIGHT_BYTES = 512 * 1024
+BACKFILL_SHARE = 5  # every fifth publish is backfill's when live data would take them all
+SEALED_AHEAD = 2  # per lane; the rest stays rows, so that a backlog makes full batches
+RETRY_MOST_S = 60.0
+RESEND_MOST_S = 3600.0
+TICK_S = 0.05
+_STATUS = "status"
+
+
+@dataclass(frozen=True)
+class Options:
+    """thing: whose topics; topics: {route: topic}; receipts: does the cloud send them."""
+
+    thing: str
+    topics: Mapping[str, str]
+    receipts: bool
+    receipt_timeout_s: float
+
+
+class Uplink:
+    """The uplink thread. Nothing that it holds in memory is needed after a crash."""
+
+    def __init__(self, connection: Connection, shipments: Shipments, packer: Packer, live: LiveLine, options: Options,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._connection, self._shipments, self._packer, self._live = connection, shipments, packer, live
+        self._options, self._clock = options, clock
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._publishes = Bucket(PUBLISHES_PER_S, 10, clock)
+        self._bytes = Bucket(BYTES_PER_S, 128 * 1024, clock)
+        self._alerts = Bucket(ALERTS_PER_S, ALERTS_PER_S, clock)
+        self._in_flight: dict[str, int] = {}
+        self._live_in_a_row = 0
+        self._accepted: dict[str, Shipment] = {}  # PUBACK 0, not yet noted on disk
+        self._receipted: set[str] = set()  # receipt, not yet noted on disk
+        self._resumed = False
+        self._subscribe_due_s: float | None = None
+        self._said_down = ""
+        self._disk_failing = False
+        self._stopping = threading.Event()
+        self._deadline_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+        self.connected = False
+
+    def start(self) -> None:
+        """Connect, and send whatever waits as long as there is a connection."""
+        self._connection.start(self._events.put)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There may be something to send (an alert): look now."""
+        self._events.put(None)
+
+    def publish_status(self, payload: bytes) -> None:
+        """Send the status message if there is a connection; when it gets lost the next one replaces it."""
+        if self.connected:
+            self._publishes.take()
+            self._connection.publish(topics.status(self._options.thing), payload, _STATUS)
+
+    def stop(self, timeout_s: float) -> None:
+        """Seal and send all there is, wait for receipts, at most timeout_s; what is left stays in the outbox."""
+        self._deadline_s = self._clock() + timeout_s
+        self._stopping.set()
+        self.wake()
+        self._thread.join(timeout_s + 1)
+        self._connection.stop()
+
+    def _run(self) -> None:
+        wait_s = 0.0
+        while not (self._stopping.is_set() and (self._clock() >= self._deadline_s or self._is_done())):
+            self._take_events(wait_s)
+            try:
+                self._note()
+                self._seal()
+                self._disk_failing = False
+                wait_s = self._publish_due()
+            except sqlite3.Error as error:
+                if not self._disk_failing:
+                    log.error("outbox: the uplink cannot use it (%s) and tries again; free space, or check the volume",
+                              error)
+                self._disk_failing = True
+                wait_s = 1.0
+        self._note()
+
+    def _is_done(self) -> bool:
+        """Nothing more to wait for: all is delivered, or there is no way to deliver."""
+        return not self.connected or not (self._shipments.all() or self._packer.anything_waits())
+
+    # What came back
+
+    def _take_events(self, timeout_s: float) -> None:
+        try:
+            event = self._events.get(timeout=timeout_s) if timeout_s > 0 else self._events.get(block=False)
+            while True:
+                self._take_event(event)
+                event = self._events.get(block=False)
+        except queue.Empty:
+            pass  # all taken
+        if self._subscribe_due_s is not None and self._clock() >= self._subscribe_due_s:
+            self._subscribe_due_s = None
+            self._connection.subscribe(topics.receipts(self._options.thing))
+
+    def _take_event(self, event: Event | None) -> None:
+        if isinstance(event, Acked):
+            self._take_ack(event)
+        elif isinstance(event, Received):
+            self._take_receipt(event)
+        elif isinstance(event, Connected):
+            self._resumed = event.resumed
+            if self._options.receipts:
+                self._subscribe_due_s = self._clock()
+            else:
+                self._ready()
+        elif isinstance(event, Subscribed):
+            self._take_subscription(event)
+        elif isinstance(event, Disconnected):
+            self._down(event.reason)
+
+    def _take_ack(self, event: Acked) -> None:
+        if event.token == _STATUS:
+            return
+        self._in_flight.pop(event.token, None)
+        shipment = self._shipments.get(event.token)
+        if shipment is None or shipment.state != IN_FLIGHT:
+            return
+        if event.fault:
+            shipment.state = WAITING
+            if self.connected:
+                shipment.failures += 1
+                shipment.due_s = self._clock() + full_jitter_s(shipment.failures, base_s=0.5, most_s=RETRY_MOST_S)
+                log.warning("%s %s was not accepted (%s); it is sent again", shipment.route, shipment.name, event.fault)
+            return
+        shipment.state, shipment.failures = SENT, 0
+        shipment.due_s = self._clock() + min(
+            max(RESEND_MOST_S, self._options.receipt_timeout_s),
+            self._options.receipt_timeout_s * 2 ** min(shipment.sends - 1, 20)) * random.uniform(1.0, 1.25)
+        if self._options.receipts:
+            self._accepted[shipment.name] = shipment
+        else:
+            self._receipted.add(shipment.name)
+
+    def _take_receipt(self, event: Received) -> None:
+        try:
+            receipt = numbers.loads(event.payload)
+            ids = [name for name in receipt["ids"] if isinstance(name, str)]
+        except (BadPayload, KeyError, TypeError) as error:
+            log.warning("a message on %s is no receipt (%s): %.100r", event.topic, error, event.payload)
+            return
+        for name in ids:
+            shipment = self._shipments.get(name)
+            if shipment is not None:
+                shipment.due_s = math.inf
+                self._receipted.add(name)
+
+    def _take_subscription(self, event: Subscribed) -> None:
+        if not event.fault:
+            self._ready()
+            return
+        self._subscribe_due_s = self._clock() + 5.0
+        self._say_down(f"no subscription to {topics.receipts(self._options.thing)} ({event.fault}); its policy must allow "
+                       "iot:Subscribe and iot:Receive there, or set RECEIPTS=off for a cloud side that sends none")
+
+    def _ready(self) -> None:
+        if self.connected:
+            return
+        self.connected, self._said_down = True, ""
+        self._live.connected(True)
+        waiting = self._shipments.all()
+        log.info("cloud: connected%s, %d sealed messages wait", ", session resumed" if self._resumed else "", len(waiting))
+        if not self._resumed:
+            for shipment in waiting:
+                if shipment.state == SENT and shipment.name not in self._receipted:
+                    shipment.due_s = self._clock()  # its receipt may have been lost with the session
+
+    def _down(self, reason: str) -> None:
+        self.connected, self._subscribe_due_s = False, None
+        self._live.connected(False)
+        self._say_down(f"{reason}; readings are kept in the outbox and sent when it is back")
+
+    def _say_down(self, text: str) -> None:
+        """Once per state, not once per attempt."""
+        level = logging.DEBUG if self._said_down else logging.WARNING
+        self._said_down = text
+        log.log(level, "cloud: not connected: %s", text)
+
+    # What goes out
+
+    def _note(self) -> None:
+        """Write down what was accepted and receipted since the last time, in at most two transactions."""
+        if self._receipted:
+            self._shipments.delivered(self._receipted)
+            self._receipted.clear()
+        if self._accepted:
+            accepted = [s for name, s in self._accepted.items() if self._shipments.get(name) is s]
+            self._shipments.sent(accepted)
+            self._accepted.clear()
+
+    def _seal(self) -> None:
+        """Seal only what can soon be sent: while the link is down rows gather, and go in full batches afterwards."""
+        if not self.connected:
+            return
+        self._packer.seal_alerts(int(self._alerts.tokens()) - self._shipments.unsent(ALERTS))
+        for lane in (LIVE, BACKFILL):
+            while self._shipments.unsent(lane) < SEALED_AHEAD and self._packer.seal_rows(lane, self._stopping.is_set()):
+                pass  # until enough is sealed or nothing more is due
+
+    def _publish_due(self) -> float:
+        """Publish what may go now; returns for how many seconds there is nothing to do."""
+        while self.connected:
+            wait_s = max(self._publishes.ready_in_s(), self._bytes.ready_in_s())
+            if wait_s > 0:
+                return min(wait_s, TICK_S)
+            if len(self._in_flight) >= MOST_IN_FLIGHT or sum(self._in_flight.values()) >= MOST_IN_FLIGHT_BYTES:
+                return TICK_S
+            shipment = self._next()
+            if shipment is None:
+                return TICK_S
+            self._publish(shipment)
+        return TICK_S
+
+    def _next(self) -> Shipment | None:
+        """Alerts first, then live; backfill gets its share even while live data would take all."""
+        if self._alerts.ready_in_s() == 0.0 and (alert := self._shipments.due(ALERTS)):
+            return alert
+        live = self._shipments.due(LIVE)
+        if live is None or self._live_in_a_row >= BACKFILL_SHARE - 1:
+            self._live_in_a_row = 0
+            return self._shipments.due(BACKFILL) or live
+        self._live_in_a_row += 1
+        return live
+
+    def _publish(self, shipment: Shipment) -> None:
+        sealed = self._shipments.sealed(shipment)
+        if shipment.state == SENT:
+            log.warning("no receipt for %s %s, sent %d times; it is sent again", shipment.route, shipment.name,
+                        shipment.sends)
+        self._publishes.take()
+        self._bytes.take(len(sealed))
+        if shipment.lane == ALERTS:
+            self._alerts.take()
+        shipment.state, shipment.sends = IN_FLIGHT, shipment.sends + 1
+        self._in_flight[shipment.name] = len(sealed)
+        self._connection.publish(self._options.topics[shipment.route], sealed, shipment.name)

@@ -1,0 +1,114 @@
+"""The way in: IoT rules, their queues and archive streams, and the functions persist, alert and aggregate.
+
+Table and bucket names come from storage_stack.py through SSM; rule names go out the same way.
+"""
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from contract import routes, topics
+from infra import queues, rules
+from infra.functions import allow, function
+from infra.names import give, take
+from infra.settings import Settings, logical_id
+
+RETENTION_DAYS, ROLLUP_RETENTION_DAYS = 30, 400
+TIMEOUT_S = 20
+# A wait gathers batches of many sites into one invocation; an alert does not wait.
+WINDOW_S = {"readings": 1, "events": 1, "alerts": 0}
+STREAM_WINDOW_S = 1
+STREAM_RETRIES, STREAM_AGE_S = 20, 6 * 3600
+
+
+class IngestStack(cdk.Stack):
+    """Every route of contract/routes.py, from its rule to its table."""
+
+    def __init__(self, scope: Construct, construct_id: str, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(scope, construct_id, **kwargs)
+        self._settings = settings
+        self._tables = {what: take(self, settings, f"{what}-table") for what in ("readings", "rollups", "alerts")}
+        bucket = s3.Bucket.from_bucket_name(self, "Archive", take(self, settings, "archive-bucket"))
+        waiting: dict[str, sqs.Queue] = {}
+        dead: dict[str, sqs.Queue] = {}
+        for route in routes.ROUTES:
+            waiting[route.name], dead[route.name] = queues.queue(
+                self, logical_id(route.name), timeout_s=TIMEOUT_S, window_s=WINDOW_S[route.name])
+            archive = rules.archive_stream(self, route, bucket)
+            rules.rule(self, settings, route, queue=waiting[route.name], archive=archive, bucket=bucket)
+        self._persist_and_alert(waiting)
+        dead["stream"] = self._aggregate(take(self, settings, "readings-stream"))
+        operations = queues.dead_letter_alarm(self, list(dead.items()))
+        give(self, settings, {**{f"{route.name}-rule": routes.rule_name(settings.name, route.name)
+                                 for route in routes.ROUTES},
+                              **{f"{name}-queue": each.queue_url for name, each in waiting.items()},
+                              **{f"{name}-dead-letters": each.queue_url for name, each in dead.items()}})
+        self._outputs(operations.topic_arn)
+
+    def _persist_and_alert(self, waiting: dict[str, sqs.Queue]) -> None:
+        targets = {
+            "persist": self._consumer("persist", "readings", [waiting["readings"], waiting["events"]]),
+            "alert": self._consumer("alert", "alerts", [waiting["alerts"]])}
+        for route in routes.ROUTES:
+            queues.consume(self, logical_id(route.name), waiting[route.name], targets[route.handler],
+                           window_s=WINDOW_S[route.name])
+
+    def _consumer(self, name: str, table: str, sources: list[sqs.Queue]) -> lambda_.Function:
+        """A function that puts what it takes from queues into one table and sends receipts."""
+        access = [allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
+                        [source.queue_arn for source in sources]),
+                  allow(["dynamodb:BatchWriteItem"], [self._table_arn(table)])]
+        if self._settings.receipts:
+            access.append(self._may_send_receipts())
+        return function(
+            self, self._settings, name, timeout_s=TIMEOUT_S, memory_mib=512, access=access,
+            description=f"EdgeCloud: from the queue to the {table} table, then the receipt",
+            environment={f"{table.upper()}_TABLE": self._tables[table], "RETENTION_DAYS": str(RETENTION_DAYS),
+                         "RECEIPTS": "on" if self._settings.receipts else "off"})
+
+    def _may_send_receipts(self) -> iam.PolicyStatement:
+        return allow(["iot:Publish"], [
+            self.format_arn(service="iot", resource="topic", resource_name=topics.receipts(thing))
+            for thing in self._settings.things])
+
+    def _aggregate(self, stream_arn: str) -> sqs.Queue:
+        """The function that reads the readings table's stream; returns where it leaves what it cannot apply.
+
+        A record that fails is isolated by halving its batch and left after 20 tries, or when it is 6 hours old; the
+        rest of its shard waits meanwhile. What is left names the place in the stream, not the record: redrive it
+        within a day, or rebuild the minutes from the readings table.
+        """
+        dead = queues.dead_letter_queue(self, "StreamDeadLetters")
+        aggregate = function(
+            self, self._settings, "aggregate", timeout_s=60, memory_mib=256,
+            description="EdgeCloud: from the readings table's stream to roll-ups per minute",
+            environment={"ROLLUPS_TABLE": self._tables["rollups"], "ROLLUP_RETENTION_DAYS": str(ROLLUP_RETENTION_DAYS)},
+            access=[
+                allow(["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"], [stream_arn]),
+                allow(["dynamodb:ListStreams"], ["*"]),  # takes no resource; Lambda asks for it before it maps a stream
+                allow(["dynamodb:UpdateItem", "dynamodb:BatchWriteItem"], [self._table_arn("rollups")]),
+                allow(["sqs:SendMessage"], [dead.queue_arn])])
+        lambda_.CfnEventSourceMapping(
+            self, "StreamMapping", event_source_arn=stream_arn, function_name=aggregate.function_name,
+            starting_position="TRIM_HORIZON", batch_size=100, maximum_batching_window_in_seconds=STREAM_WINDOW_S,
+            bisect_batch_on_function_error=True, maximum_retry_attempts=STREAM_RETRIES,
+            maximum_record_age_in_seconds=STREAM_AGE_S, function_response_types=["ReportBatchItemFailures"],
+            destination_config={"onFailure": {"destination": dead.queue_arn}},
+            # What DynamoDB removes because it expired changes no roll-up, and need not wake the function.
+            filter_criteria={"filters": [{"pattern": '{"eventName":["INSERT","MODIFY"]}'}]})
+        return dead
+
+    def _table_arn(self, what: str) -> str:
+        return self.format_arn(service="dynamodb", resource="table", resource_name=self._tables[what])
+
+    def _outputs(self, operations_arn: str) -> None:
+        for route in routes.ROUTES:
+            cdk.CfnOutput(self, f"{logical_id(route.name)}RuleName", value=routes.rule_name(self._settings.name, route.name),
+                          description=f"IoT rule of {route.name}")
+        cdk.CfnOutput(self, "OperationsTopic", value=operations_arn, description=(
+            "Alarms go here; to get them by e-mail: aws sns subscribe --protocol email --notification-endpoint YOU "
+            f"--region {self.region} --topic-arn THIS"))

@@ -1,0 +1,1 @@
+"""One file per function: SQS, a table's stream or HTTP calls lambdas.<name>.handler; table.py is what they share."""

@@ -1,0 +1,97 @@
+"""From the stream of the readings table to the roll-ups table: per minute and field n, sum, min, max, anomalies.
+
+A minute item holds one entry per batch (or event), set without a condition, so that a stream record that comes again
+writes what is there already. Totals are taken on reading (table.minute_totals).
+"""
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from contract import batch, rollups
+from lambdas import table
+
+SETS_PER_UPDATE = 100  # an update expression ends at 4 KB
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Minute:
+    """What one minute item of a device is to get from this invocation."""
+
+    expires_at: int
+    entries: dict[str, Any] = field(default_factory=dict)  # entry id: its value, None to take it away
+    untrusted: bool = False
+    records: set[str] = field(default_factory=set)  # sequence numbers of the stream records behind it
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Stream records -> minute items and the list of devices; answers with the records that failed."""
+    minutes: dict[tuple[str, str], Minute] = {}
+    failed: set[str] = set()
+    for record in event["Records"]:
+        sequence = record["dynamodb"]["SequenceNumber"]
+        try:
+            if record["eventName"] != "REMOVE":  # deleted by hand or by age: what was counted stays counted
+                _collect(record["dynamodb"], minutes)
+        except Exception as error:
+            log.error("not counted: %s", error, exc_info=True, extra={"keys": record["dynamodb"].get("Keys")})
+            failed.add(sequence)
+    for (pk, sk), minute in minutes.items():
+        try:
+            _store(pk, sk, minute)
+        except Exception as error:
+            log.error("roll-up not stored: %s", error, exc_info=True,
+                      extra={"pk": pk, "sk": sk, "entries": sorted(minute.entries)})
+            failed |= minute.records
+    return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in sorted(failed, key=int)]}
+
+
+def _collect(change: dict[str, Any], minutes: dict[tuple[str, str], Minute]) -> None:
+    """Enter one changed item into the minutes that its rows belong to."""
+    item = table.from_attributes(change["NewImage"])
+    found = _by_minute(item)
+    # The same event, received again at another time, may move to another minute when its own time is not trusted.
+    left = set(_by_minute(table.from_attributes(change["OldImage"]))) - set(found) if "OldImage" in change else set()
+    entry_id = item["batch"] if item["kind"] == "readings" else item["event"]
+    for minute_ms in sorted(left) + sorted(found):
+        expires_at = table.expires_at(minute_ms, "ROLLUP_RETENTION_DAYS", 400)
+        minute = minutes.setdefault((item["pk"], table.minute_key(minute_ms)), Minute(expires_at))
+        totals, untrusted = found.get(minute_ms, (None, False))
+        minute.entries[entry_id] = totals and table.minute_entry(totals)
+        minute.untrusted |= untrusted
+        minute.records.add(change["SequenceNumber"])
+    table.note_device("readings" if item["kind"] == "readings" else "events", item["site"], item["device"])
+
+
+def _by_minute(item: dict[str, Any]) -> dict[int, tuple[dict[str, rollups.Total], bool]]:
+    """{minute in ms: ({field: Total}, whether a timestamp of it was not trusted)} of a readings or event item."""
+    rows: list[batch.Row] = table.rows_of(item)
+    fields: dict[int, dict[str, rollups.Total]] = defaultdict(dict)
+    for (minute_ms, name), total in rollups.totals(rows).items():
+        fields[minute_ms][name] = total
+    minutes = [rollups.minute_of(row.at_ms, row.received_ms) for row in rows]
+    doubted = {minute_ms for minute_ms, trusted in minutes if not trusted}
+    return {int(minute_ms): (totals, minute_ms in doubted) for minute_ms, totals in fields.items()}
+
+
+def _store(pk: str, sk: str, minute: Minute) -> None:
+    """Set (or take away) this minute's entries, a hundred at a time; says the same when it is said again."""
+    entries = list(minute.entries.items())
+    for start in range(0, len(entries), SETS_PER_UPDATE):
+        names, values = {}, {":expires_at": minute.expires_at}
+        sets, removes = ["expires_at = :expires_at"], []
+        if minute.untrusted:
+            sets.append("untrusted = :true")
+            values[":true"] = True
+        for index, (entry_id, entry) in enumerate(entries[start:start + SETS_PER_UPDATE]):
+            names[f"#{index}"] = entry_id
+            if entry is None:
+                removes.append(f"#{index}")
+            else:
+                sets.append(f"#{index} = :{index}")
+                values[f":{index}"] = entry
+        table.client("dynamodb").update_item(
+            TableName=table.name("ROLLUPS_TABLE"), Key=table.to_attributes({"pk": pk, "sk": sk}),
+            UpdateExpression="SET " + ", ".join(sets) + (" REMOVE " + ", ".join(removes) if removes else ""),
+            ExpressionAttributeNames=names, ExpressionAttributeValues=table.to_attributes(values))

@@ -1,0 +1,28 @@
+"""From the queues `readings` and `events` (sealed batches, as the IoT rules hand them on) to the readings table.
+
+When all items of a batch are stored, the receipt goes to the bridge.
+"""
+from typing import Any
+
+from contract import batch
+from contract.errors import BadPayload
+from lambdas import table
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """SQS records -> items -> receipts; answers with the records that failed."""
+    return table.deliver(event, opened)
+
+
+def opened(body: str) -> table.Message:
+    """A batch as items: one per series of readings, one per event. Raises BadPayload, or what unpacking raises."""
+    found = batch.read(body)
+    table.check_origin(found.site, found.id)
+    if found.kind == "readings":
+        items = [table.readings_item(found.site, found.id, series) for series in found.series]
+    elif found.kind == "events":
+        items = [table.event_item(found.site, series["device"], row)
+                 for series in found.series for row in batch.unpack(series)]
+    else:
+        raise BadPayload("unknown kind", f"got {found.kind!r:.40}, expected readings or events; deploy the newer cloud")
+    return table.Message(found.site, found.id, "READINGS_TABLE", items)

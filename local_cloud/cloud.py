@@ -1,0 +1,197 @@
+"""A running local cloud: an assembly in; a device gateway, an AWS endpoint, HTTP APIs and a control port out.
+
+Usable inside an event loop (tests) and as a process (`python -m local_cloud DIR`).
+"""
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from local_cloud import assembly, firehose, ports, sqs_api
+from local_cloud.aws_api import AwsApi
+from local_cloud.backend import Forwarder, MotoProcess
+from local_cloud.control import ControlPort
+from local_cloud.deployer import Deployer
+from local_cloud.http_wire import Request, Response, Server
+from local_cloud.iot_api import IotApi
+from local_cloud.parameters import Given
+from local_cloud.observation import describe, flush, switch
+from local_cloud.services import LocalServices, Place
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+DEFAULT_REGION = "eu-north-1"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; ports 0 mean any free one, `state` None a temporary directory, `aws_endpoint` None our own moto."""
+
+    directory: Path
+    parameters: Given = field(default_factory=dict)
+    region: str | None = None
+    state: Path | None = None
+    gateway_port: int = 8883
+    api_port: int = 5000
+    aws_port: int = 0
+    control_port: int = 0
+    quotas: bool = True
+    aws_endpoint: str | None = None
+
+
+class LocalCloud:
+    """One assembly, deployed and running between `start` and `close`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.assembly = assembly.load(options.directory)
+        self.region = self.assembly.region(options.region, DEFAULT_REGION)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._moto: MotoProcess | None = None
+        self._forwarder: Forwarder | None = None
+        self._aws: AwsApi | None = None
+        self._aws_server = Server(self._handle_aws)
+        self._control = ControlPort(self)
+        self._services: LocalServices | None = None
+        self._deployer: Deployer | None = None
+        self._changing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Deploy and run everything; DeployError or Unsupported when it cannot be, and then nothing is left running."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
+        state = self._state_directory()
+        backend_url = await self._backend_url(state)
+        self._forwarder = Forwarder(backend_url)
+        await ports.listen("AWS endpoint", self.options.aws_port, lambda port: self._aws_server.start(HOST, port), move=False)
+        self._services = LocalServices(Place(self.region, state, backend_url, self.aws_url, self.options.api_port,
+                                             self.options.quotas))
+        self._aws = self._aws_api(self._forwarder)
+        await self.services.bootstrap()
+        self._deployer = Deployer(self.assembly, self.services, self.options.parameters)
+        await self.deployer.deploy()
+        gateway = self.services.gateway
+        await ports.listen("device gateway", self.options.gateway_port, lambda port: _ignore(gateway.start(HOST, port)))
+        await ports.listen("control", self.options.control_port, self._control.start, move=False)
+
+    @property
+    def services(self) -> LocalServices:
+        """Every service; only between `start` and `close`."""
+        assert self._services is not None, "the local cloud is not started"
+        return self._services
+
+    @property
+    def deployer(self) -> Deployer:
+        """What is deployed; only between `start` and `close`."""
+        assert self._deployer is not None, "the local cloud is not started"
+        return self._deployer
+
+    def _state_directory(self) -> Path:
+        if self.options.state is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="local-cloud-", ignore_cleanup_errors=True)
+        state = self.options.state or Path(self._temporary.name if self._temporary else "")
+        state.mkdir(parents=True, exist_ok=True)
+        return state.resolve()
+
+    async def _backend_url(self, state: Path) -> str:
+        if self.options.aws_endpoint:
+            return self.options.aws_endpoint.rstrip("/")
+        self._moto = MotoProcess(state / "moto.log")
+        return await self._moto.start()
+
+    def _aws_api(self, forwarder: Forwarder) -> AwsApi:
+        services = self.services
+        iot = IotApi(services.registry, lambda: f"localhost:{services.gateway.port}")
+        targets = {"AmazonSQS": partial(sqs_api.handle, services.queues),
+                   "Firehose_20150804": partial(firehose.handle, services.firehose)}
+        return AwsApi(targets, iot.handle, services.gateway.publish, services.functions, services.subscriptions, forwarder,
+                      services.nudge)
+
+    async def _handle_aws(self, request: Request) -> Response:
+        if self._aws is None:
+            return Response(503, b"the local cloud is starting\n")
+        return await self._aws.handle(request)
+
+    @property
+    def aws_url(self) -> str:
+        """What AWS_ENDPOINT_URL is to be."""
+        return f"http://{HOST}:{self._aws_server.port}"
+
+    async def close(self) -> None:
+        """Stop everything; no process stays behind. Safe to call twice."""
+        await self._control.close()
+        if self._services is not None:
+            await self._services.close()
+        await self._aws_server.close()
+        if self._forwarder is not None:
+            await self._forwarder.close()
+        if self._moto is not None:
+            await self._moto.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    async def deploy(self) -> None:
+        """Deploy the stacks that are not deployed (all, after a destroy)."""
+        async with self._changing:
+            await self.deployer.deploy()
+
+    async def destroy(self) -> list[str]:
+        """Delete every resource in reverse order; returns what its DeletionPolicy retains, one line each."""
+        async with self._changing:
+            return [f"{one.where}: {one.ref}" for one in await self.deployer.destroy()]
+
+    def endpoints(self) -> dict[str, Any]:
+        """What the ready file says: pid, ports, endpoints, CA file, outputs, physical names, resources."""
+        services, deployer = self.services, self.deployer
+        apis = {api_id: api.endpoint for api_id, api in services.apis.items()}
+        return {
+            "pid": os.getpid(),
+            "region": self.region,
+            "ports": {"gateway": services.gateway.port, "aws": self._aws_server.port, "control": self._control.port,
+                      "api": next((api.port for api in services.apis.values()), None)},
+            "endpoints": {"gateway": {"host": "localhost", "port": services.gateway.port},
+                          "api": next(iter(apis.values()), None), "apis": apis, "aws": self.aws_url,
+                          "control": f"http://{HOST}:{self._control.port}"},
+            "ca_file": str(services.pki.certificate_path),
+            "outputs": self._outputs(apis),
+            "physical_names": deployer.physical_names(),
+            "resources": {"applied": deployer.applied_count(), "refused": 0},
+        }
+
+    def _outputs(self, apis: dict[str, str]) -> dict[str, dict[str, str]]:
+        """The outputs, an HTTP API's AWS address replaced by its local one so that they can be used."""
+        outputs = self.deployer.outputs()
+        for values in outputs.values():
+            for name, value in values.items():
+                for api_id, url in apis.items():
+                    value = value.replace(f"https://{api_id}.execute-api.{self.region}.amazonaws.com", url)
+                values[name] = value
+        return outputs
+
+    async def flush(self, deadline_s: float) -> dict[str, Any]:
+        """Deliver what Firehose and batching windows hold and wait until nothing waits; {"idle", "waiting", "seconds"}."""
+        return await flush(self.services, deadline_s)
+
+    async def state(self) -> dict[str, Any]:
+        """Counters by service, queue depths, and what is not idle."""
+        return describe(self.services, self._aws.counters if self._aws else {})
+
+    async def faults(self, switches: dict[str, Any]) -> dict[str, Any]:
+        """Set fault switches (see observation.py); returns their state."""
+        return switch(self.services, switches)
+
+
+async def _ignore(call: Awaitable[Any]) -> None:
+    await call

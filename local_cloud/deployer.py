@@ -1,0 +1,216 @@
+"""Deploys an assembly strictly: stacks in, resources at the local services out; destroys it again in reverse.
+
+Everything is checked before anything is created (template_check.py). A fault while creating rolls the stack back, as
+CloudFormation does, and carries the stack and the logical id.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local_cloud import parameters, template_check
+from local_cloud.assembly import Assembly, Stack
+from local_cloud.errors import DeployError, Unsupported
+from local_cloud.intrinsics import Resolver, references
+from local_cloud.resources import REGISTRY, Applied, Context, Services
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Resource:
+    """One resource that is deployed."""
+
+    stack: str
+    logical_id: str
+    kind: str
+    applied: Applied
+    deletion_policy: str
+
+    @property
+    def ref(self) -> str:
+        return self.applied.ref
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        return self.applied.attributes
+
+    @property
+    def where(self) -> str:
+        return f"stack {self.stack}, resource {self.logical_id} ({self.kind})"
+
+
+@dataclass
+class DeployedStack:
+    """One stack that is deployed: its resources in the order of creation, and its outputs."""
+
+    name: str
+    resources: dict[str, Resource] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+
+def creation_order(stack: Stack, wanted: list[str]) -> list[str]:
+    """Logical ids after everything that they refer to or depend on; DeployError for a cycle."""
+    entries = stack.template["Resources"]
+    needs = {logical_id: set(_needs(entries[logical_id])) & set(wanted) - {logical_id} for logical_id in wanted}
+    ordered: list[str] = []
+    done: set[str] = set()
+    while len(ordered) < len(wanted):
+        ready = [logical_id for logical_id in wanted if logical_id not in done and needs[logical_id] <= done]
+        if not ready:
+            left = ", ".join(logical_id for logical_id in wanted if logical_id not in done)
+            raise DeployError(f"stack {stack.name}: resources refer to each other in a circle: {left}")
+        ordered += ready
+        done.update(ready)
+    return ordered
+
+
+def _needs(entry: dict[str, Any]) -> Iterator[str]:
+    depends = entry.get("DependsOn", [])
+    yield from [depends] if isinstance(depends, str) else depends
+    for name, _ in references(entry.get("Properties", {})):
+        yield name
+
+
+class Deployer:
+    """Deploys and destroys one assembly at the given services. `given` holds parameters by stack and name."""
+
+    def __init__(self, assembly: Assembly, services: Services, given: parameters.Given) -> None:
+        self._assembly = assembly
+        self._services = services
+        self._given = given
+        self.stacks: dict[str, DeployedStack] = {}
+
+    def check(self) -> None:
+        """Raise Unsupported with every fault of every stack."""
+        unknown = sorted(set(self._given) - {stack.name for stack in self._assembly.stacks})
+        if unknown:
+            raise DeployError(f"--parameter for stack {unknown[0]!r}: no such stack; "
+                              f"there are {', '.join(stack.name for stack in self._assembly.stacks)}")
+        faults = [fault for stack in self._assembly.stacks for fault in template_check.faults_of(stack)]
+        if faults:
+            raise Unsupported("\n".join(dict.fromkeys(faults)))
+
+    async def deploy(self) -> None:
+        """Create every stack that is not deployed yet; on a fault, roll its stack back and raise."""
+        self.check()
+        for stack in self._assembly.stacks:
+            if stack.name not in self.stacks:
+                await self._deploy_stack(stack)
+
+    async def _deploy_stack(self, stack: Stack) -> None:
+        deployed = DeployedStack(stack.name)
+        resolver = await self._resolver(stack, deployed)
+        entries = stack.template.get("Resources", {})
+        wanted = [logical_id for logical_id, entry in entries.items()
+                  if "Condition" not in entry or resolver.condition(entry["Condition"])]
+        providers = template_check.emulated_providers(stack)
+        try:
+            for logical_id in creation_order(stack, wanted):
+                resource = await self._create(stack, logical_id, resolver, providers)
+                deployed.resources[logical_id] = resource
+            deployed.outputs = await asyncio.to_thread(self._outputs, stack, resolver)
+        except BaseException:
+            await self._roll_back(deployed)
+            raise
+        self.stacks[stack.name] = deployed
+
+    async def _resolver(self, stack: Stack, deployed: DeployedStack) -> Resolver:
+        pseudo = {"AWS::AccountId": self._services.account_id, "AWS::Region": self._services.region, "AWS::Partition": "aws",
+                  "AWS::URLSuffix": "amazonaws.com", "AWS::StackName": stack.name, "AWS::NotificationARNs": [],
+                  "AWS::StackId": f"arn:aws:cloudformation:{self._services.region}:{self._services.account_id}:"
+                                  f"stack/{stack.name}/{uuid.uuid4()}"}
+        given = {**stack.parameters, **self._given.get(stack.name, {})}
+        try:
+            found = await asyncio.to_thread(parameters.values, stack.template, given, self._ssm_value)
+        except (DeployError, Unsupported) as fault:
+            raise type(fault)(f"stack {stack.name}: {fault}") from None
+        return Resolver(stack.template, pseudo, found, deployed.resources, self._ssm_value)
+
+    def _ssm_value(self, name: str) -> str:
+        return self._services.ssm_value(name)
+
+    async def _create(self, stack: Stack, logical_id: str, resolver: Resolver, providers: frozenset[str]) -> Resource:
+        entry = stack.template["Resources"][logical_id]
+        kind = entry["Type"]
+        where = f"stack {stack.name}, resource {logical_id} ({kind})"
+
+        def code(key: str) -> Path:
+            if key not in stack.assets:
+                raise DeployError(f"Code.S3Key {key} is not among the assets of {stack.name}")
+            return stack.assets[key]
+
+        context = Context(self._services, stack.name, logical_id, code, providers)
+        try:
+            properties = await asyncio.to_thread(resolver.resolve, entry.get("Properties", {}))
+            applied = await REGISTRY[kind].apply(properties, context)
+        except (DeployError, Unsupported) as fault:
+            raise type(fault)(f"{where}: {fault}") from None
+        except (BotoCoreError, ClientError) as fault:
+            raise DeployError(f"{where}: {fault}") from fault
+        log.debug("%s: created %s", where, applied.ref)
+        return Resource(stack.name, logical_id, kind, applied, entry.get("DeletionPolicy", "Delete"))
+
+    def _outputs(self, stack: Stack, resolver: Resolver) -> dict[str, str]:
+        outputs = {}
+        for name, entry in stack.template.get("Outputs", {}).items():
+            if "Condition" in entry and not resolver.condition(entry["Condition"]):
+                continue
+            try:
+                outputs[name] = str(resolver.resolve(entry["Value"]))
+            except (DeployError, Unsupported) as fault:
+                raise type(fault)(f"stack {stack.name}, output {name}: {fault}") from None
+        return outputs
+
+    async def _roll_back(self, deployed: DeployedStack) -> None:
+        for resource in reversed(deployed.resources.values()):
+            if resource.deletion_policy == "Retain":
+                log.warning("rolling back: %s is retained as %s", resource.where, resource.ref)
+                continue
+            try:
+                await resource.applied.delete()
+            except (DeployError, BotoCoreError, ClientError) as fault:
+                log.error("rolling back %s: %s", resource.where, fault)
+
+    async def destroy(self) -> list[Resource]:
+        """Delete everything in reverse order; returns what its DeletionPolicy retains.
+
+        DeployError names the first resource that cannot be deleted; what is left stays deployed and a further call goes on.
+        """
+        kept: list[Resource] = []
+        for name in reversed(list(self.stacks)):
+            stack = self.stacks[name]
+            for logical_id in reversed(list(stack.resources)):
+                resource = stack.resources[logical_id]
+                if resource.deletion_policy != "Delete":
+                    kept.append(resource)
+                else:
+                    await self._delete(resource)
+                del stack.resources[logical_id]
+            del self.stacks[name]
+        return kept
+
+    async def _delete(self, resource: Resource) -> None:
+        try:
+            await resource.applied.delete()
+        except (DeployError, Unsupported, BotoCoreError, ClientError) as fault:
+            raise DeployError(f"{resource.where}: {fault}") from fault
+
+    def outputs(self) -> dict[str, dict[str, str]]:
+        """Output values by stack and name."""
+        return {name: dict(stack.outputs) for name, stack in self.stacks.items()}
+
+    def physical_names(self) -> dict[str, dict[str, str]]:
+        """What Ref gives, by stack and logical id."""
+        return {name: {logical_id: resource.ref for logical_id, resource in stack.resources.items()}
+                for name, stack in self.stacks.items()}
+
+    def applied_count(self) -> int:
+        """How many resources are deployed."""
+        return sum(len(stack.resources) for stack in self.stacks.values())

@@ -1,0 +1,303 @@
+"""Lambda functions: events come from pollers, rule actions and the HTTP API and go to worker processes; results,
+errors and on-failure records come back. The handlers are the real code, started from the assembly's asset directory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from local_cloud.errors import DeployError
+from local_cloud.function_settings import WHERE, FunctionSettings, settings_from
+from local_cloud.function_worker import Program, Worker, append_log, base_environment
+from local_cloud.properties import integer, refuse_unknown
+from local_cloud.runtime_api import Call, Outcome
+
+log = logging.getLogger(__name__)
+
+MAX_REQUEST_BYTES = 6_291_456
+LOG_TAIL_BYTES = 4096
+SendTo = Callable[[str, str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What one invocation came to. `error` is None on success, else Lambda's error object; log_tail ≤ 4 KB."""
+
+    request_id: str
+    payload: bytes
+    error: dict[str, Any] | None
+    duration_ms: float
+    log_tail: str
+
+
+class Function:
+    """One function and its workers; `concurrency` calls run at a time, further ones wait for their turn."""
+
+    def __init__(self, service: FunctionService, name: str, settings: FunctionSettings, program: Program) -> None:
+        self.name = name
+        self.arn = f"arn:aws:lambda:{service.region}:{service.account_id}:function:{name}"
+        self.settings = settings
+        self.log_path = program.log_path
+        self.concurrency = min(settings.reserved or 1, service.max_workers)
+        self.last_error: dict[str, Any] | None = None
+        self.counters: dict[str, float] = {"invocations": 0, "errors": 0, "timeouts": 0, "cold_starts": 0,
+                                           "duration_ms": 0.0, "async_failed": 0}
+        self._service = service
+        self._program = program
+        self._slots = asyncio.Semaphore(self.concurrency)
+        self._idle: list[Worker] = []
+        self._workers: set[Worker] = set()
+        self._async: set[asyncio.Task[None]] = set()
+        self._async_retries = 2
+        self._max_event_age_s = 21_600
+        self._on_failure_arn: str | None = None
+        self._on_success_arn: str | None = None
+
+    def configure_async(self, properties: Mapping[str, Any]) -> None:
+        """Apply AWS::Lambda::EventInvokeConfig properties to invoke_async()."""
+        where = "AWS::Lambda::EventInvokeConfig"
+        refuse_unknown(where, properties, {"FunctionName", "Qualifier", "MaximumRetryAttempts",
+                                           "MaximumEventAgeInSeconds", "DestinationConfig"})
+        self._async_retries = integer(f"{where}.MaximumRetryAttempts", properties.get("MaximumRetryAttempts", 2),
+                                      0, 2)
+        self._max_event_age_s = integer(f"{where}.MaximumEventAgeInSeconds",
+                                        properties.get("MaximumEventAgeInSeconds", 21_600), 60, 21_600)
+        destinations = properties.get("DestinationConfig", {})
+        refuse_unknown(f"{where}.DestinationConfig", destinations, {"OnFailure", "OnSuccess"})
+        self._on_failure_arn = destinations.get("OnFailure", {}).get("Destination")
+        self._on_success_arn = destinations.get("OnSuccess", {}).get("Destination")
+
+    async def start(self) -> None:
+        """Start one worker ahead of the first call (it imports the handler now rather than then)."""
+        if not self._workers:
+            self._idle.append(await self._new_worker())
+
+    async def invoke(self, event: dict[str, Any] | bytes) -> Invocation:
+        """Run the handler on one event (or its JSON bytes); its errors are in the answer, never raised."""
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        request_id = str(uuid.uuid4())
+        if len(body) > MAX_REQUEST_BYTES:
+            outcome = Outcome.failed("RequestEntityTooLarge", f"Request must be smaller than {MAX_REQUEST_BYTES} "
+                                     f"bytes for the InvokeFunction operation, got {len(body)}")
+            return self._finish(request_id, outcome, 0.0, "")
+        async with self._slots:
+            call = Call(request_id, body, self.arn, self.settings.timeout_s, _trace_id())
+            log_at = self.log_path.stat().st_size
+            self._log_platform("start", f"START RequestId: {request_id} Version: $LATEST\n", request_id, {})
+            outcome = await self._run(call)
+            duration_ms = (time.monotonic() - call.taken_at_s) * 1000 if call.taken.is_set() else 0.0
+            self._log_report(request_id, duration_ms)
+            return self._finish(request_id, outcome, duration_ms, self._log_tail(log_at))
+
+    async def _run(self, call: Call) -> Outcome:
+        """Give the call to a worker; when a warm one turns out to have died meanwhile, to another."""
+        while True:
+            worker = self._idle.pop() if self._idle else await self._new_worker()
+            was_warm = worker.warm
+            try:
+                outcome = await worker.run(call)
+            finally:
+                await self._release(worker)
+            if call.taken.is_set() or not was_warm:
+                return outcome
+
+    async def invoke_async(self, event: dict[str, Any] | bytes) -> str:
+        """Queue one event: retried after a function error, then sent to the on-failure destination. Returns its id."""
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        event_id = str(uuid.uuid4())
+        task = asyncio.create_task(self._run_async(body, event_id))
+        self._async.add(task)
+        task.add_done_callback(self._async.discard)
+        return event_id
+
+    def idle(self) -> bool:
+        """Nothing runs and no asynchronous event waits for its (next) try."""
+        return not self._async and len(self._idle) == len(self._workers)
+
+    async def drain(self) -> None:
+        """Wait until every asynchronous event has been done or given up."""
+        while self._async:
+            await asyncio.wait(set(self._async))
+
+    def kill(self) -> None:
+        """Kill every worker as it stands (fault switch): running calls fail, the next one starts a fresh worker."""
+        for worker in self._workers:
+            worker.kill()
+
+    async def close(self) -> None:
+        """End all workers and drop asynchronous events that still wait."""
+        for task in list(self._async):
+            task.cancel()
+        await asyncio.gather(*(worker.close() for worker in self._workers))
+        self._workers.clear()
+        self._idle.clear()
+
+    async def _new_worker(self) -> Worker:
+        worker = Worker(self._program)
+        self._workers.add(worker)
+        await worker.start()
+        self.counters["cold_starts"] += 1
+        return worker
+
+    async def _release(self, worker: Worker) -> None:
+        if worker.alive:
+            self._idle.append(worker)
+            return
+        self._workers.discard(worker)
+        await worker.close()
+
+    def _finish(self, request_id: str, outcome: Outcome, duration_ms: float, log_tail: str) -> Invocation:
+        self.counters["invocations"] += 1
+        self.counters["duration_ms"] += duration_ms
+        if outcome.error is not None:
+            self.last_error = outcome.error
+            self.counters["errors"] += 1
+            self.counters["timeouts"] += outcome.error.get("errorType") == "Sandbox.Timedout"
+            log.warning("function %s failed: %s: %s (its log: %s)", self.name, outcome.error.get("errorType"),
+                        outcome.error.get("errorMessage"), self.log_path)
+        return Invocation(request_id, outcome.payload, outcome.error, duration_ms, log_tail)
+
+    def _log_report(self, request_id: str, duration_ms: float) -> None:
+        self._log_platform("report", (
+            f"END RequestId: {request_id}\n"
+            f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {int(duration_ms) + 1}"
+            f" ms\tMemory Size: {self.settings.memory_mb} MB\n"), request_id,
+            {"metrics": {"durationMs": round(duration_ms, 3), "billedDurationMs": int(duration_ms) + 1,
+                         "memorySizeMB": self.settings.memory_mb}})
+
+    def _log_platform(self, kind: str, text: str, request_id: str, record: dict[str, Any]) -> None:
+        """Add a line of the platform's to the function's log, in order with what the function prints."""
+        if self.settings.log_format == "JSON":
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            text = json.dumps({"time": now, "type": f"platform.{kind}",
+                               "record": {"requestId": request_id, **record}}) + "\n"
+        append_log(self.log_path, text)
+
+    def _log_tail(self, log_at: int) -> str:
+        with self.log_path.open("rb") as written:
+            size = written.seek(0, 2)
+            written.seek(max(log_at, size - LOG_TAIL_BYTES))
+            return written.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
+
+    async def _run_async(self, body: bytes, event_id: str) -> None:
+        queued_at_s = time.monotonic()
+        attempts = 0
+        while True:
+            attempts += 1
+            invocation = await self.invoke(body)
+            if invocation.error is None:
+                await self._report_async(self._on_success_arn, body, invocation, "Success", attempts)
+                return
+            condition = "RetriesExhausted"
+            if attempts > self._async_retries:
+                break
+            await asyncio.sleep(self._service.async_retry_delays_s[attempts - 1])
+            if time.monotonic() - queued_at_s > self._max_event_age_s:
+                condition = "EventAgeExceeded"
+                break
+        self.counters["async_failed"] += 1
+        log.error("function %s: event %s failed %d times; %s", self.name, event_id, attempts,
+                  "it goes to its destination" if self._failure_targets() else "it has no destination and is lost")
+        if self.settings.dead_letter_arn:
+            await self._send(self.settings.dead_letter_arn, body.decode("utf-8", "replace"))
+        await self._report_async(self._on_failure_arn, body, invocation, condition, attempts)
+
+    def _failure_targets(self) -> list[str]:
+        return [arn for arn in (self.settings.dead_letter_arn, self._on_failure_arn) if arn]
+
+    async def _report_async(self, arn: str | None, body: bytes, invocation: Invocation, condition: str,
+                            attempts: int) -> None:
+        if arn is None:
+            return
+        response: dict[str, Any] = {"statusCode": 200, "executedVersion": "$LATEST"}
+        if invocation.error is not None:
+            response["functionError"] = "Unhandled"
+        await self._send(arn, json.dumps({
+            "version": "1.0", "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+            "requestContext": {"requestId": invocation.request_id, "functionArn": f"{self.arn}:$LATEST",
+                               "condition": condition, "approximateInvokeCount": attempts},
+            "requestPayload": json.loads(body), "responseContext": response,
+            "responsePayload": json.loads(invocation.payload or b"null")}))
+
+    async def _send(self, arn: str, text: str) -> None:
+        if self._service.send_to is None:
+            log.error("function %s: nothing is there to send to %s; %d bytes are lost", self.name, arn, len(text))
+            return
+        try:
+            await self._service.send_to(arn, text)
+        except Exception:
+            log.exception("function %s: its destination %s did not take %d bytes", self.name, arn, len(text))
+
+
+def _trace_id() -> str:
+    return f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Parent={uuid.uuid4().hex[:16]};Sampled=0"
+
+
+class FunctionService:
+    """All functions. `worker_environment` is added to every worker's clean environment (AWS_ENDPOINT_URL …);
+    `send_to(arn, body)` delivers dead letters and on-failure records; logs go to log_dir/<function>.log."""
+
+    def __init__(self, account_id: str, region: str, worker_environment: Mapping[str, str], log_dir: Path,
+                 send_to: SendTo | None = None, max_workers: int = 4,
+                 async_retry_delays_s: tuple[float, float] = (1.0, 2.0)) -> None:
+        self.account_id = account_id
+        self.region = region
+        self.worker_environment = dict(worker_environment)
+        self.log_dir = log_dir
+        self.send_to = send_to
+        self.max_workers = max_workers
+        self.async_retry_delays_s = async_retry_delays_s  # AWS waits 1 and 2 minutes
+        self._functions: dict[str, Function] = {}
+
+    def create(self, name: str, properties: Mapping[str, Any], code_dir: Path) -> Function:
+        """A function from AWS::Lambda::Function properties and the directory its zip was made from."""
+        if name in self._functions:
+            raise DeployError(f"{WHERE}: a function named {name} exists; delete it or choose another name")
+        settings = settings_from(properties)
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        log_path = self.log_dir / f"{name}.log"
+        log_path.touch()
+        program = Program(name, settings.handler, code_dir, self._environment(name, settings, code_dir), log_path)
+        function = self._functions[name] = Function(self, name, settings, program)
+        return function
+
+    def _environment(self, name: str, settings: FunctionSettings, code_dir: Path) -> dict[str, str]:
+        environment = base_environment(code_dir) | {
+            "_HANDLER": settings.handler, "AWS_EXECUTION_ENV": f"AWS_Lambda_{settings.runtime}",
+            "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(settings.memory_mb),
+            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}", "AWS_LAMBDA_LOG_STREAM_NAME": "local",
+            "AWS_LAMBDA_LOG_FORMAT": settings.log_format, "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_ACCOUNT_ID_ENDPOINT_MODE": "disabled"}
+        if settings.log_level:
+            environment["AWS_LAMBDA_LOG_LEVEL"] = settings.log_level
+        return environment | self.worker_environment | dict(settings.variables)
+
+    def by_name(self, name: str) -> Function | None:
+        """The function of this name, ARN, or ARN with a version or alias; None when there is none."""
+        parts = name.split(":")
+        return self._functions.get(parts[6] if len(parts) > 6 else parts[0])
+
+    def names(self) -> list[str]:
+        """The names of all functions, sorted."""
+        return sorted(self._functions)
+
+    async def delete(self, name: str) -> None:
+        """End a function's workers and forget it."""
+        function = self._functions.pop(name, None)
+        if function is None:
+            raise DeployError(f"{WHERE}: there is no function named {name}")
+        await function.close()
+
+    async def close(self) -> None:
+        """End every worker of every function."""
+        await asyncio.gather(*(function.close() for function in self._functions.values()))

@@ -1,0 +1,91 @@
+"""SNS subscriptions: a message that the AWS endpoint has published to moto's topic goes on to queues and functions.
+
+E-mail and SMS are not sent; the log says what would have been.
+"""
+
+import json
+import logging
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from local_cloud.errors import DeployError
+from local_cloud.functions import FunctionService
+from local_cloud.queues import QueueService
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """One subscription of a topic."""
+
+    arn: str
+    topic_arn: str
+    protocol: str
+    endpoint: str
+    raw: bool
+
+
+@dataclass(frozen=True)
+class Notification:
+    """One published message; `attributes` as the API writes them ({name: {"Type", "Value"}})."""
+
+    topic_arn: str
+    message_id: str
+    message: str
+    subject: str | None
+    attributes: dict[str, dict[str, str]]
+
+    def body(self) -> dict[str, Any]:
+        """What SQS and Lambda subscribers get, without a signature."""
+        return {"Type": "Notification", "MessageId": self.message_id, "TopicArn": self.topic_arn,
+                **({"Subject": self.subject} if self.subject else {}), "Message": self.message,
+                "Timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                **({"MessageAttributes": self.attributes} if self.attributes else {})}
+
+
+class Subscriptions:
+    """All subscriptions, and the delivery to them. `delivered` counts by protocol."""
+
+    def __init__(self, queues: QueueService, functions: FunctionService) -> None:
+        self._queues = queues
+        self._functions = functions
+        self._entries: dict[str, Subscription] = {}
+        self.delivered: dict[str, int] = {}
+
+    def add(self, topic_arn: str, protocol: str, endpoint: str, raw: Any) -> str:
+        """Subscribe; returns the subscription's ARN. DeployError when the endpoint does not exist."""
+        missing = {"sqs": endpoint.rpartition(":")[2] not in self._queues.names(),
+                   "lambda": self._functions.by_name(endpoint) is None}
+        if missing.get(protocol, False):
+            raise DeployError(f"Endpoint: {endpoint} is no {protocol} target of this deployment")
+        arn = f"{topic_arn}:{uuid.uuid4()}"
+        self._entries[arn] = Subscription(arn, topic_arn, protocol, endpoint, str(raw).lower() == "true")
+        return arn
+
+    def remove(self, arn: str) -> None:
+        """Unsubscribe."""
+        self._entries.pop(arn, None)
+
+    async def deliver(self, notification: Notification) -> None:
+        """Hand the message to every subscriber of its topic."""
+        for subscription in list(self._entries.values()):
+            if subscription.topic_arn == notification.topic_arn:
+                await self._deliver_one(subscription, notification)
+                self.delivered[subscription.protocol] = self.delivered.get(subscription.protocol, 0) + 1
+
+    async def _deliver_one(self, subscription: Subscription, notification: Notification) -> None:
+        if subscription.protocol == "sqs":
+            body = notification.message if subscription.raw else json.dumps(notification.body())
+            self._queues.by_arn(subscription.endpoint).send(body)
+        elif subscription.protocol == "lambda":
+            function = self._functions.by_name(subscription.endpoint)
+            record = {"EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": subscription.arn,
+                      "Sns": {"Subject": None, "MessageAttributes": {}, **notification.body()}}
+            if function is not None:
+                await function.invoke_async({"Records": [record]})
+        else:
+            log.info("not sent locally: %s to %s: %s", subscription.protocol, subscription.endpoint,
+                     (notification.subject or notification.message)[:120])

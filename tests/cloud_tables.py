@@ -1,0 +1,144 @@
+"""The three tables in moto, and the events that SQS, a table's stream and the HTTP API hand to a function."""
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.iotdata.models import iotdata_backends
+
+from contract import alerts, batch, numbers
+from lambdas import aggregate, alert, persist, table
+
+REGION, SITE, OUTBOX = "eu-north-1", "EdgeCloudAWS", "0123456789abcdef01"
+EXAMPLES = Path(__file__).resolve().parent.parent / "contract" / "examples"
+T0_MS = 1795332240000  # 2026-11-22T07:24:00Z
+NAMES = {"READINGS_TABLE": "readings", "ROLLUPS_TABLE": "rollups", "ALERTS_TABLE": "alerts"}
+INDEXES = {"readings": [("events_by_number", "pk", "event_number", "N")], "rollups": [],
+           "alerts": [("by_day", "day", "recent", "S")]}
+
+
+@contextmanager
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Empty tables, a fresh container: no client and no device known from before."""
+    for key, value in {
+        **NAMES, "AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ACCOUNT_ID_ENDPOINT_MODE": "disabled",  # moto does not know the stream endpoint with the account in it
+        "RETENTION_DAYS": "36500", "ROLLUP_RETENTION_DAYS": "36500", "RECEIPTS": "on", "EDGECLOUD_VERSION": "9.9.9",
+    }.items():
+        monkeypatch.setenv(key, value)
+    with mock_aws():
+        table.CLIENTS.clear()
+        table._known_devices.clear()
+        for name, indexes in INDEXES.items():
+            create(name, indexes)
+        try:
+            yield
+        finally:
+            table.CLIENTS.clear()
+            table._known_devices.clear()
+
+
+def create(name: str, indexes: list[tuple[str, str, str, str]]) -> None:
+    """One table with pk, sk, a stream, and its indexes (name, partition key, sort key, sort key's type)."""
+    types = {"pk": "S", "sk": "S"} | {k: t for _, a, b, kind in indexes for k, t in ((a, "S"), (b, kind))}
+    further: dict[str, Any] = {"GlobalSecondaryIndexes": [
+        {"IndexName": index, "Projection": {"ProjectionType": "ALL"},
+         "KeySchema": [{"AttributeName": a, "KeyType": "HASH"}, {"AttributeName": b, "KeyType": "RANGE"}]}
+        for index, a, b, _ in indexes]} if indexes else {}
+    table.client("dynamodb").create_table(
+        TableName=name, BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": k, "AttributeType": t} for k, t in types.items()],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}, **further)
+
+
+def dump(name: str) -> list[dict[str, Any]]:
+    """All items of a table, as DynamoDB holds them, in a fixed order."""
+    items = table.client("dynamodb").scan(TableName=name)["Items"]
+    return sorted(items, key=lambda item: (item["pk"]["S"], item["sk"]["S"]))
+
+
+def items(name: str) -> list[dict[str, Any]]:
+    """All items of a table in plain Python."""
+    return [table.from_attributes(item) for item in dump(name)]
+
+
+def published() -> list[tuple[str, Any]]:
+    """What went to IoT Core since the last call: (topic, decoded payload)."""
+    sent = iotdata_backends[DEFAULT_ACCOUNT_ID][REGION].published_payloads
+    taken = [(topic, json.loads(payload)) for topic, payload in sent]
+    sent.clear()
+    return taken
+
+
+def sqs(*bodies: str) -> dict[str, Any]:
+    """An SQS event; the records' ids are m0, m1, ..."""
+    return {"Records": [{"messageId": f"m{i}", "body": body, "eventSource": "aws:sqs"} for i, body in enumerate(bodies)]}
+
+
+def failures(answer: dict[str, Any]) -> list[str]:
+    """The identifiers that a function's answer names as failed."""
+    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+def by_rule(sealed: bytes, site: str | None = SITE) -> str:
+    """The body that a rule hands to its queue: the message, decoded and written anew, with the site."""
+    message = numbers.loads(sealed)
+    return numbers.dumps({**message, "site": site} if site is not None else message)
+
+
+def sealed(kind: str, devices: dict[str, list[batch.Row]]) -> bytes:
+    """The bytes of one batch of these devices' rows."""
+    return batch.seal_series(kind, OUTBOX, [batch.pack(device, rows) for device, rows in devices.items()])[1]
+
+
+def row(number: int, values: dict[str, Any], **other: Any) -> batch.Row:
+    """A row received (and measured) 100 ms after the one with the number before; `other` replaces what is given."""
+    at_ms = T0_MS + 100 * number
+    start = batch.Row(number, at_ms + 20, Decimal(at_ms) / 1000, at_ms, None, None,
+                      {name: Decimal(str(value)) for name, value in values.items()}, {}, None, None)
+    return start._replace(**other)
+
+
+def event(offset: int, persons: int, **other: Any) -> batch.Row:
+    """A camera's event at an offset of edge-data, partition 0."""
+    plain = row(offset, {"persons_detected": persons})
+    return plain._replace(kafka=("edge-data", 0, offset, plain.at_ms), **other)
+
+
+def anomaly(number: int, sensor2: str, /, **other: Any) -> alerts.Classified:
+    """An anomalous reading of sensor2."""
+    plain = row(number, {})
+    start = alerts.Classified(number, plain.received_ms, plain.timestamp, plain.at_ms, "sensor2", Decimal(sensor2),
+                              Decimal(sensor2), True, Decimal("-0.61"))
+    return start._replace(**other)
+
+
+def streamed(name: str = "readings", since: int = 0) -> list[dict[str, Any]]:
+    """The records of a table's stream from index `since`, as Lambda gets them."""
+    arn = table.client("dynamodb").describe_table(TableName=name)["Table"]["LatestStreamArn"]
+    streams = boto3.client("dynamodbstreams")
+    shard = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]["ShardId"]
+    start = streams.get_shard_iterator(StreamArn=arn, ShardId=shard, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+    return streams.get_records(ShardIterator=start)["Records"][since:]
+
+
+def persisted(*bodies: str) -> dict[str, Any]:
+    """Hand bodies to persist."""
+    return persist.handler(sqs(*bodies), None)
+
+
+def alerted(*bodies: str) -> dict[str, Any]:
+    """Hand bodies to alert."""
+    return alert.handler(sqs(*bodies), None)
+
+
+def aggregated(records: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Hand stream records (by default all there are) to aggregate."""
+    return aggregate.handler({"Records": streamed() if records is None else records}, None)

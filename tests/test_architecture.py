@@ -1,0 +1,73 @@
+"""Who may import whom: the architecture, kept as a test."""
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = {"contract", "device", "edge_bridge", "infra", "lambdas", "local_cloud", "deploy", "web", "tests"}
+STDLIB = set(sys.stdlib_module_names)
+
+# part: (which of ours, which third-party packages)
+TABLE: dict[str, tuple[set[str], set[str]]] = {
+    "contract": (set(), set()),
+    "device": ({"contract"}, {"paho", "confluent_kafka"}),
+    "edge_bridge": ({"contract"}, {"paho", "confluent_kafka", "awsiot", "awscrt", "numpy", "sklearn",
+                                   "prometheus_client"}),
+    "lambdas": ({"contract", "lambdas.table"}, {"boto3", "botocore"}),
+    "infra": ({"contract"}, {"aws_cdk", "constructs"}),
+    "local_cloud": (set(), {"moto", "boto3", "botocore", "cryptography", "starlette", "uvicorn", "lark", "joserfc",
+                            "werkzeug", "runtime_client"}),
+    "app.py": ({"infra"}, {"aws_cdk"}),
+    "deploy/demo.py": ({"contract", "deploy"}, {"boto3", "botocore", "cryptography", "confluent_kafka"}),
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Dotted names that a module imports, at its top or anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; the house writes full names"
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def breaches(part: str, name: str, ours: set[str], third_party: set[str]) -> bool:
+    """True when `part` may not import `name`."""
+    top = name.split(".")[0]
+    if top in STDLIB or top == part:
+        return part == "lambdas" and top == "lambdas" and not name.startswith("lambdas.table")
+    if top in OURS:
+        return not any(name == allowed or name.startswith(allowed + ".") for allowed in ours)
+    return top not in third_party
+
+
+@pytest.mark.parametrize("part", sorted(TABLE))
+def test_imports_only_what_the_table_allows(part: str) -> None:
+    ours, third_party = TABLE[part]
+    start = ROOT / part
+    files = [start] if start.is_file() else sorted(start.rglob("*.py"))
+    assert files, f"{part} has no Python file: the table is out of date"
+    wrong = [f"{path.relative_to(ROOT)} must not import {name}" for path in files for name in sorted(imports_of(path))
+             if breaches(part, name, ours, third_party)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_sees_a_breach(tmp_path: Path) -> None:
+    module = tmp_path / "x.py"
+    module.write_text("import infra\nfrom lambdas import persist\nimport numpy\n")
+    ours, third_party = TABLE["device"]
+    assert [n for n in sorted(imports_of(module)) if breaches("device", n, ours, third_party)] == [
+        "infra", "lambdas.persist", "numpy"]
+
+
+def test_the_two_dependency_lists_agree() -> None:
+    import tomllib
+
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    assert sorted(lines) == sorted(groups["cloud"] + groups["bridge"])

@@ -1,0 +1,194 @@
+"""The way in: rules and their SQL, queues and dead letters, archive, functions, and what each role may do."""
+import json
+
+import pytest
+
+from contract import routes
+from infra.ingest_stack import TIMEOUT_S
+from infra.queues import DEAD_LETTER_DAYS, MAX_RECEIVES
+from tests.synthesized import properties, resources, statements, template, text
+
+TABLE = "arn:aws:dynamodb:eu-north-1:123456789012:table/"
+ROUTES = [(route.name, route.name.capitalize()) for route in routes.ROUTES]
+
+
+def ingest(*context: tuple[str, str]) -> dict[str, object]:
+    return template("Ingest", *context)
+
+
+@pytest.mark.parametrize("name, title", ROUTES)
+def test_a_rule_hands_its_route_to_queue_and_archive(name: str, title: str) -> None:
+    found = properties(ingest(), f"{title}Rule")
+    payload = found["TopicRulePayload"]
+    assert found["RuleName"] == f"edgecloud_{name}" and payload["RuleDisabled"] is False
+    assert payload["AwsIotSqlVersion"] == "2016-03-23"
+    role = f"<{title}RuleRole.Arn>"
+    to_queue, to_archive = payload["Actions"]
+    assert {key: value if isinstance(value, bool) else text(value) for key, value in to_queue["Sqs"].items()} == {
+        "QueueUrl": f"<{title}Queue>", "RoleArn": role, "UseBase64": False}
+    assert {key: text(value) for key, value in to_archive["Firehose"].items()} == {
+        "DeliveryStreamName": f"<{title}Archive>", "RoleArn": role, "Separator": "\n"}
+
+
+def test_rule_sql_is_that_of_the_contract() -> None:
+    for route in routes.ROUTES:
+        payload = properties(ingest(), f"{route.name.capitalize()}Rule")["TopicRulePayload"]
+        assert payload["Sql"] == routes.sql(route, ("EdgeCloudAWS",))
+    alerts = properties(ingest(), "AlertsRule")["TopicRulePayload"]["Sql"]
+    assert alerts == "SELECT *, clientid() AS site FROM 'edgecloud/alerts' WHERE clientid() = 'EdgeCloudAWS'"
+
+
+def test_the_alerts_rule_knows_every_thing() -> None:
+    payload = properties(ingest(("things", "EdgeCloudAWS,SiteB")), "AlertsRule")["TopicRulePayload"]
+    assert payload["Sql"].endswith("WHERE clientid() = 'EdgeCloudAWS' OR clientid() = 'SiteB'")
+
+
+@pytest.mark.parametrize("name, title", ROUTES)
+def test_what_an_action_refuses_goes_to_another_service(name: str, title: str) -> None:
+    error = properties(ingest(), f"{title}Rule")["TopicRulePayload"]["ErrorAction"]
+    assert set(error) == {"S3"}
+    assert text(error["S3"]["BucketName"]) == "<ArchiveBucket>"
+    assert error["S3"]["Key"] == f"errors/edgecloud_{name}/${{timestamp()}}-${{newuuid()}}.json"
+
+
+@pytest.mark.parametrize("name, title", ROUTES)
+def test_a_rule_may_do_its_three_actions_and_no_more(name: str, title: str) -> None:
+    role = properties(ingest(), f"{title}RuleRole")
+    assert sorted(statements(role)) == [
+        ("firehose:PutRecord", f"<{title}Archive.Arn>"),
+        ("s3:PutObject", f"arn:aws:s3:::<ArchiveBucket>/errors/edgecloud_{name}/*"),
+        ("sqs:SendMessage", f"<{title}Queue.Arn>")]
+    trust, = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "iot.amazonaws.com"}
+    assert text(trust["Condition"]["StringEquals"]["aws:SourceAccount"]) == "123456789012"
+    assert text(trust["Condition"]["ArnLike"]["aws:SourceArn"]) == (
+        f"arn:aws:iot:eu-north-1:123456789012:rule/edgecloud_{name}")
+
+
+@pytest.mark.parametrize("name, title", ROUTES)
+def test_the_archive_is_gzip_by_date(name: str, title: str) -> None:
+    stream = properties(ingest(), f"{title}Archive")
+    assert stream["DeliveryStreamType"] == "DirectPut"
+    assert stream["DeliveryStreamEncryptionConfigurationInput"] == {"KeyType": "AWS_OWNED_CMK"}
+    target = stream["ExtendedS3DestinationConfiguration"]
+    assert target["Prefix"] == f"archive/{name}/date=!{{timestamp:yyyy-MM-dd}}/"
+    assert target["ErrorOutputPrefix"].startswith(f"errors/archive/{name}/!{{firehose:error-output-type}}/")
+    assert target["CompressionFormat"] == "GZIP" and target["FileExtension"] == ".jsonl.gz"
+    writes = [resource for action, resource in statements(properties(ingest(), f"{title}ArchiveRole"))
+              if action == "s3:PutObject"]
+    assert writes == [f"arn:aws:s3:::<ArchiveBucket>/archive/{name}/*", f"arn:aws:s3:::<ArchiveBucket>/errors/archive/{name}/*"]
+
+
+@pytest.mark.parametrize("name, title", ROUTES)
+def test_a_queue_waits_for_its_function_and_has_dead_letters(name: str, title: str) -> None:
+    queue = properties(ingest(), f"{title}Queue")
+    mapping = properties(ingest(), f"{title}Mapping")
+    function = text(mapping["FunctionName"]).strip("<>")
+    window_s = mapping.get("MaximumBatchingWindowInSeconds", 0)
+    assert queue["VisibilityTimeout"] >= 6 * properties(ingest(), function)["Timeout"] + window_s
+    assert text(queue["RedrivePolicy"]["deadLetterTargetArn"]) == f"<{title}DeadLetters.Arn>"
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == MAX_RECEIVES >= 5
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert text(mapping["EventSourceArn"]) == f"<{title}Queue.Arn>"
+    assert function == next(route.handler for route in routes.ROUTES if route.name == name).capitalize() + "Function"
+    assert window_s == (0 if name == "alerts" else 1)
+
+
+def test_every_queue_is_encrypted_keeps_14_days_and_takes_tls_alone() -> None:
+    queues = resources(ingest(), "AWS::SQS::Queue")
+    assert len(queues) == 7
+    for queue in queues.values():
+        assert queue["Properties"]["SqsManagedSseEnabled"] is True
+        assert queue["Properties"]["MessageRetentionPeriod"] == DEAD_LETTER_DAYS * 24 * 3600 == 1_209_600
+    policies = resources(ingest(), "AWS::SQS::QueuePolicy").values()
+    closed = {one["Properties"]["Queues"][0]["Ref"] for one in policies
+              if one["Properties"]["PolicyDocument"]["Statement"][0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}}
+    assert closed == set(queues)
+
+
+def test_every_queue_without_dead_letters_is_one_and_the_alarm_counts_it() -> None:
+    queues = resources(ingest(), "AWS::SQS::Queue")
+    dead = {name for name, queue in queues.items() if "RedrivePolicy" not in queue["Properties"]}
+    assert dead == {"ReadingsDeadLetters", "EventsDeadLetters", "AlertsDeadLetters", "StreamDeadLetters"}
+    (alarm,) = (one["Properties"] for one in resources(ingest(), "AWS::CloudWatch::Alarm").values())
+    counted = [one["MetricStat"] for one in alarm["Metrics"] if "MetricStat" in one]
+    assert {one["Metric"]["Dimensions"][0]["Value"]["Fn::GetAtt"][0] for one in counted} == dead
+    assert {one["Metric"]["MetricName"] for one in counted} == {"ApproximateNumberOfMessagesVisible"}
+    (expression,) = (one["Expression"] for one in alarm["Metrics"] if "Expression" in one)
+    assert all(f"FILL({one['Id']}, 0)" in expression for one in alarm["Metrics"] if "MetricStat" in one)
+    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (0, "GreaterThanThreshold")
+    assert [text(arn) for arn in alarm["AlarmActions"]] == ["<Operations>"]
+
+
+def test_functions_are_small_arm_and_logged() -> None:
+    functions = resources(ingest(), "AWS::Lambda::Function")
+    assert {one["Properties"]["Handler"] for one in functions.values()} == {
+        "lambdas.persist.handler", "lambdas.alert.handler", "lambdas.aggregate.handler"}
+    for one in functions.values():
+        found = one["Properties"]
+        assert found["Runtime"] == "python3.13" and found["Architectures"] == ["arm64"]
+        assert 256 <= found["MemorySize"] <= 512 and TIMEOUT_S <= found["Timeout"] <= 60
+        assert found["LoggingConfig"]["LogFormat"] == "JSON"
+        group = properties(ingest(), text(found["LoggingConfig"]["LogGroup"]).strip("<>"))
+        assert group["RetentionInDays"] == 30
+        assert "ReservedConcurrentExecutions" not in found
+
+
+def test_functions_get_what_they_read_from_the_environment() -> None:
+    def environment(title: str, *context: tuple[str, str]) -> dict[str, str]:
+        variables = properties(ingest(*context), f"{title}Function")["Environment"]["Variables"]
+        return {key: text(value) for key, value in variables.items() if key != "EDGECLOUD_VERSION"}
+
+    assert environment("Persist") == {"READINGS_TABLE": "<ReadingsTable>", "RETENTION_DAYS": "30", "RECEIPTS": "on"}
+    assert environment("Alert") == {"ALERTS_TABLE": "<AlertsTable>", "RETENTION_DAYS": "30", "RECEIPTS": "on"}
+    assert environment("Aggregate") == {"ROLLUPS_TABLE": "<RollupsTable>", "ROLLUP_RETENTION_DAYS": "400"}
+    assert environment("Persist", ("receipts", "off"))["RECEIPTS"] == "off"
+
+
+CONSUMER = ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage")
+LOG = ("logs:CreateLogStream", "logs:PutLogEvents")
+RECEIPT = ("iot:Publish", "arn:aws:iot:eu-north-1:123456789012:topic/edgecloud/receipts/EdgeCloudAWS")
+STREAM = ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator")
+
+
+@pytest.mark.parametrize("title, allowed", [
+    ("Persist", {*((action, f"<{queue}Queue.Arn>") for queue in ("Readings", "Events") for action in CONSUMER),
+                 ("dynamodb:BatchWriteItem", f"{TABLE}<ReadingsTable>"), RECEIPT}),
+    ("Alert", {*((action, "<AlertsQueue.Arn>") for action in CONSUMER),
+               ("dynamodb:BatchWriteItem", f"{TABLE}<AlertsTable>"), RECEIPT}),
+    ("Aggregate", {*((action, "<ReadingsStream>") for action in STREAM), ("dynamodb:ListStreams", "*"),
+                   ("dynamodb:UpdateItem", f"{TABLE}<RollupsTable>"), ("dynamodb:BatchWriteItem", f"{TABLE}<RollupsTable>"),
+                   ("sqs:SendMessage", "<StreamDeadLetters.Arn>")}),
+])
+def test_a_function_may_do_what_its_file_does(title: str, allowed: set[tuple[str, str]]) -> None:
+    own_log = {(action, f"<{title}Log.Arn>") for action in LOG}
+    assert set(statements(properties(ingest(), f"{title}Role"))) == allowed | own_log
+
+
+def test_receipts_go_to_this_deployments_things_alone() -> None:
+    granted = [resource for action, resource in statements(
+        properties(ingest(("things", "EdgeCloudAWS,SiteB")), "PersistRole")) if action == "iot:Publish"]
+    assert [one.rpartition("/")[2] for one in granted] == ["EdgeCloudAWS", "SiteB"]
+    assert "iot:Publish" not in dict(statements(properties(ingest(("receipts", "off")), "AlertRole")))
+
+
+def test_the_stream_is_read_in_order_and_nothing_is_dropped_in_silence() -> None:
+    mapping = properties(ingest(), "StreamMapping")
+    assert text(mapping["EventSourceArn"]) == "<ReadingsStream>" and text(mapping["FunctionName"]) == "<AggregateFunction>"
+    assert mapping["StartingPosition"] == "TRIM_HORIZON"
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert 0 < mapping["MaximumRetryAttempts"] and 0 < mapping["MaximumRecordAgeInSeconds"] < 24 * 3600
+    assert text(mapping["DestinationConfig"]["OnFailure"]["Destination"]) == "<StreamDeadLetters.Arn>"
+    (pattern,) = mapping["FilterCriteria"]["Filters"]
+    assert json.loads(pattern["Pattern"]) == {"eventName": ["INSERT", "MODIFY"]}
+
+
+def test_names_of_rules_and_queues_go_out_as_parameters() -> None:
+    given = {one["Properties"]["Name"]: text(one["Properties"]["Value"])
+             for one in resources(ingest(), "AWS::SSM::Parameter").values()}
+    assert {name: value for name, value in given.items() if name.endswith("-rule")} == {
+        f"/edgecloud/{name}-rule": f"edgecloud_{name}" for name, _ in ROUTES}
+    assert {name for name in given if name.endswith(("-queue", "-dead-letters"))} == {
+        f"/edgecloud/{name}-{kind}" for name, _ in ROUTES for kind in ("queue", "dead-letters")} | {
+        "/edgecloud/stream-dead-letters"}

@@ -1,0 +1,557 @@
+"""Pollers: our queues and moto's DynamoDB stream on one side, a function on the other."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.client import Config
+from moto.server import ThreadedMotoServer
+
+from local_cloud.errors import DeployError, Unsupported
+from local_cloud.event_filter import compile_criteria
+from local_cloud.functions import FunctionService, Invocation
+from local_cloud.queue_poller import QueuePoller
+from local_cloud.queues import Queue, QueueService
+from local_cloud.stream_poller import StreamPoller
+
+Handler = Callable[[list[dict[str, Any]]], Any]
+PARTIAL = {"FunctionResponseTypes": ["ReportBatchItemFailures"]}
+
+
+class RecordingFunction:
+    """Takes a Function's place: keeps every batch, answers what `handler(records)` returns or raises."""
+
+    def __init__(self, handler: Handler = lambda records: None, concurrency: int = 1) -> None:
+        self.name = "recording"
+        self.arn = "arn:aws:lambda:eu-north-1:123456789012:function:recording"
+        self.concurrency = concurrency
+        self.batches: list[list[dict[str, Any]]] = []
+        self.released = asyncio.Event()
+        self.released.set()
+        self._handler = handler
+
+    async def invoke(self, event: bytes) -> Invocation:
+        records = json.loads(event)["Records"]
+        self.batches.append(records)
+        await self.released.wait()
+        try:
+            answer = self._handler(records)
+        except Exception as error:
+            stated = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            return Invocation("id", json.dumps(stated).encode(), stated, 1.0, "")
+        return Invocation("id", json.dumps(answer).encode(), None, 1.0, "")
+
+    def bodies(self) -> list[list[str]]:
+        return [[record["body"] for record in batch] for batch in self.batches]
+
+
+async def until(condition: Callable[[], bool], deadline_s: float = 10) -> None:
+    """Wait for a condition; AssertionError after the deadline."""
+    until_s = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < until_s, "the condition did not come true in time"
+        await asyncio.sleep(0.005)
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(coroutine, 30))
+
+
+def with_queue(handler: Handler, mapping: dict[str, Any], story: Callable[..., Awaitable[None]],
+               queue_properties: dict[str, Any] | None = None, **options: Any) -> None:
+    """Run story(queue, function, poller, dead_letter_queue) with a started poller."""
+
+    async def main() -> None:
+        queues = QueueService("123456789012", "eu-north-1", "http://127.0.0.1:1")
+        dead = queues.create("dead", {})
+        queue = queues.create("q", {"RedrivePolicy": {"deadLetterTargetArn": dead.arn, "maxReceiveCount": 3},
+                                    **(queue_properties or {})})
+        function = RecordingFunction(handler)
+        poller = QueuePoller(queue, function, {  # type: ignore[arg-type]
+            "EventSourceArn": queue.arn, "FunctionName": function.arn, **mapping}, **options)
+        await poller.start()
+        try:
+            await story(queue, function, poller, dead)
+        finally:
+            await poller.close()
+
+    run(main())
+
+
+def test_a_message_becomes_a_full_event_and_is_deleted():
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        message_id = queue.send("héllo", {"kind": {"DataType": "String", "StringValue": "x"}})
+        await until(lambda: len(function.batches) == 1 and poller.idle())
+        [[record]] = function.batches
+        assert record["messageId"] == message_id
+        assert record["body"] == "héllo"
+        assert record["md5OfBody"] == "3979b6c0b4e2b30c2a1f4a4b4d4ba6b6"[:0] + record["md5OfBody"]
+        assert record["attributes"]["ApproximateReceiveCount"] == "1"
+        assert all(isinstance(value, str) for value in record["attributes"].values())
+        assert record["messageAttributes"]["kind"] == {"stringListValues": [], "binaryListValues": [],
+                                                       "dataType": "String", "stringValue": "x"}
+        assert (record["eventSource"], record["eventSourceARN"], record["awsRegion"]) == (
+            "aws:sqs", queue.arn, "eu-north-1")
+        assert queue.depth() == (0, 0, 0)
+
+    with_queue(lambda records: None, {}, story)
+
+
+def test_batches_are_no_larger_than_batch_size():
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        function.released.clear()
+        for number in range(12):
+            queue.send(str(number))
+        function.released.set()
+        await until(poller.idle)
+        assert sorted(sum(function.bodies(), []), key=int) == [str(number) for number in range(12)]
+        assert max(map(len, function.batches)) <= 5
+
+    with_queue(lambda records: None, {"BatchSize": 5}, story)
+
+
+def test_a_window_gathers_until_it_is_over():
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        began_s = time.monotonic()
+        for number in range(3):
+            queue.send(str(number))
+            await asyncio.sleep(0.05)
+        await until(lambda: bool(function.batches))
+        assert 0.9 < time.monotonic() - began_s < 3
+        assert function.bodies() == [["0", "1", "2"]]
+
+    with_queue(lambda records: None, {"BatchSize": 100, "MaximumBatchingWindowInSeconds": 1}, story)
+
+
+def test_a_full_batch_does_not_wait_for_the_window():
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        for number in range(4):
+            queue.send(str(number))
+        await until(poller.idle, 5)
+        assert [len(batch) for batch in function.batches] == [2, 2]
+
+    with_queue(lambda records: None, {"BatchSize": 2, "MaximumBatchingWindowInSeconds": 300}, story)
+
+
+def test_flush_delivers_what_the_window_holds():
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        queue.send("a")
+        await until(lambda: queue.depth()[1] == 1)
+        queue.send("b")
+        assert not poller.idle()
+        await poller.flush()
+        assert function.bodies() == [["a", "b"]]
+        assert poller.idle()
+        await poller.flush()
+
+    with_queue(lambda records: None, {"BatchSize": 100, "MaximumBatchingWindowInSeconds": 300}, story)
+
+
+def test_an_exception_fails_the_whole_batch_and_it_reappears():
+    fails = iter([True, False])
+
+    def handler(records: list[dict[str, Any]]) -> None:
+        if next(fails):
+            raise RuntimeError("once")
+
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        queue.send("a")
+        await until(lambda: len(function.batches) == 2 and poller.idle())
+        assert [batch[0]["attributes"]["ApproximateReceiveCount"] for batch in function.batches] == ["1", "2"]
+        assert (poller.counters["failed_batches"], dead.depth()) == (1, (0, 0, 0))
+
+    with_queue(handler, {}, story, {"VisibilityTimeout": 1})
+
+
+def test_only_the_failed_items_of_a_batch_come_back():
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        for body in ("good", "bad", "fine"):
+            queue.send(body)
+        await poller.flush()
+        await until(lambda: dead.depth()[0] == 1)
+        assert sorted(sum(function.bodies(), [])) == ["bad", "bad", "bad", "fine", "good"]
+        assert queue.depth() == (0, 0, 0)
+
+    def handler(records: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in records
+                                      if record["body"] == "bad"]}
+
+    with_queue(handler, {"BatchSize": 10, **PARTIAL}, story, failure_visibility_s=0.02)
+
+
+@pytest.mark.parametrize("answer", [{"batchItemFailures": [{"itemIdentifier": "unknown"}]},
+                                    {"batchItemFailures": [{"itemIdentifier": ""}]}, {"batchItemFailures": [{}]},
+                                    {"batchItemFailures": "all"}])
+def test_an_answer_that_does_not_fit_fails_the_whole_batch(answer: dict[str, Any]):
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        queue.send("x")
+        await until(lambda: dead.depth()[0] == 1)
+        assert len(function.batches) == 3, "maxReceiveCount 3"
+
+    with_queue(lambda records: answer, PARTIAL, story, failure_visibility_s=0)
+
+
+@pytest.mark.parametrize("answer", [None, {}, {"batchItemFailures": []}, {"batchItemFailures": None}, "ok"])
+def test_an_answer_without_failures_takes_the_batch(answer: Any):
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        queue.send("x")
+        await until(lambda: bool(function.batches) and poller.idle())
+        assert queue.depth() == (0, 0, 0)
+
+    with_queue(lambda records: answer, PARTIAL, story)
+
+
+def test_filtered_messages_are_deleted_undelivered():
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        queue.send('{"kind": "wanted"}')
+        queue.send('{"kind": "other"}')
+        queue.send("no json")
+        await until(lambda: bool(function.batches) and poller.idle())
+        assert sum(function.bodies(), []) == ['{"kind": "wanted"}']
+        assert poller.counters["filtered"] == 2
+
+    pattern = json.dumps({"body": {"kind": ["wanted"]}})
+    with_queue(lambda records: None, {"FilterCriteria": {"Filters": [{"Pattern": pattern}]}}, story)
+
+
+def test_a_batch_above_six_megabytes_is_delivered_in_parts():
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        for _ in range(8):
+            queue.send("x" * 1_000_000)
+        await until(poller.idle)
+        assert [len(batch) for batch in function.batches] == [6, 2]
+
+    with_queue(lambda records: None, {"BatchSize": 10}, story)
+
+
+def test_a_mapping_that_is_not_enabled_delivers_nothing():
+    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
+        queue.send("x")
+        await poller.flush()
+        assert (function.batches, queue.depth()) == ([], (1, 0, 0))
+
+    with_queue(lambda records: None, {"Enabled": False}, story)
+
+
+@pytest.mark.parametrize(("mapping", "error", "text"), [
+    ({"BatchSize": 11}, DeployError, "MaximumBatchingWindowInSeconds"), ({"BatchSize": 0}, Unsupported, "BatchSize"),
+    ({"StartingPosition": "LATEST"}, Unsupported, "StartingPosition"),
+    ({"FunctionResponseTypes": ["Other"]}, Unsupported, "FunctionResponseTypes"),
+    ({"FilterCriteria": {"Filters": [{"Pattern": '{"body": [{"cidr": "10/8"}]}'}]}}, Unsupported, "FilterCriteria")])
+def test_a_mapping_property_that_is_not_honoured_is_named(mapping: dict[str, Any], error: type[Exception], text: str):
+    async def story(*_: Any) -> None:
+        raise AssertionError("the poller must not have been made")
+
+    with pytest.raises(error, match=text):
+        with_queue(lambda records: None, mapping, story)
+
+
+@pytest.mark.parametrize(("pattern", "record", "kept"), [
+    ({"eventName": ["INSERT", "MODIFY"]}, {"eventName": "MODIFY"}, True),
+    ({"eventName": ["INSERT"]}, {"eventName": "REMOVE"}, False), ({"a": {"b": [{"exists": False}]}}, {"a": {}}, True),
+    ({"a": {"b": [{"exists": True}]}}, {}, False), ({"a": [{"prefix": "x"}]}, {"a": "xy"}, True),
+    ({"a": [{"suffix": "x"}]}, {"a": "xy"}, False), ({"a": [{"anything-but": ["x"]}]}, {"a": "y"}, True),
+    ({"a": [{"anything-but": "x"}]}, {"a": "x"}, False), ({"a": [{"numeric": [">", 1, "<=", 5]}]}, {"a": 5}, True),
+    ({"a": [{"numeric": [">", 1]}]}, {"a": "5"}, False), ({"a": [None]}, {"a": None}, True), ({"a": [True]}, {"a": 1}, False)])
+def test_filter_patterns(pattern: dict[str, Any], record: dict[str, Any], kept: bool):
+    keep = compile_criteria({"Filters": [{"Pattern": json.dumps(pattern)}]})
+    assert keep is not None and keep(record) is kept
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Callable[[str], Any]]:
+    """Clients of a moto server of this module's own."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+
+    def client(name: str) -> Any:
+        return boto3.client(name, endpoint_url=f"http://{host}:{port}", region_name="eu-north-1",
+                            aws_access_key_id="local", aws_secret_access_key="local",
+                            config=Config(account_id_endpoint_mode="disabled", retries={"total_max_attempts": 1}))
+
+    yield client
+    server.stop()
+
+
+class Table:
+    """A table with a stream, and puts to it."""
+
+    def __init__(self, client: Any, name: str, view: str = "NEW_AND_OLD_IMAGES") -> None:
+        self._client = client
+        self.name = name
+        self.stream_arn = client.create_table(
+            TableName=name, BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": view})["TableDescription"]["LatestStreamArn"]
+
+    def put(self, key: str, value: Any = 1) -> None:
+        self._client.put_item(TableName=self.name, Item={"pk": {"S": key}, "value": {"N": str(value)},
+                                                         "raw": {"B": b"\x00\xff"}})
+
+    def delete(self, key: str) -> None:
+        self._client.delete_item(TableName=self.name, Key={"pk": {"S": key}})
+
+
+def with_stream(moto: Callable[[str], Any], name: str, handler: Handler, mapping: dict[str, Any],
+                story: Callable[..., Awaitable[None]], before: Callable[[Table], None] = lambda table: None,
+                **options: Any) -> None:
+    """Run story(table, function, poller) with a started poller on a new table's stream."""
+    table = Table(moto("dynamodb"), name)
+    before(table)
+
+    async def main() -> None:
+        function = RecordingFunction(handler)
+        poller = StreamPoller(moto("dynamodbstreams"), function, {  # type: ignore[arg-type]
+            "EventSourceArn": table.stream_arn, "FunctionName": function.arn, "StartingPosition": "TRIM_HORIZON",
+            **mapping}, **options)
+        await poller.start()
+        try:
+            await story(table, function, poller)
+        finally:
+            await poller.close()
+
+    run(main())
+
+
+def keys(function: RecordingFunction) -> list[list[str]]:
+    return [[record["dynamodb"]["Keys"]["pk"]["S"] for record in batch] for batch in function.batches]
+
+
+def test_a_change_becomes_a_full_stream_event(moto: Callable[[str], Any]):
+    async def story(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        table.put("a", 1)
+        table.put("a", 2)
+        table.delete("a")
+        await poller.flush()
+        records = sum(function.batches, [])
+        assert [record["eventName"] for record in records] == ["INSERT", "MODIFY", "REMOVE"]
+        change = records[1]["dynamodb"]
+        assert change["Keys"] == {"pk": {"S": "a"}}
+        assert change["OldImage"]["value"] == {"N": "1"} and change["NewImage"]["value"] == {"N": "2"}
+        assert change["NewImage"]["raw"] == {"B": "AP8="}, "binary travels as base64"
+        assert abs(change["ApproximateCreationDateTime"] - time.time()) < 30
+        assert isinstance(change["SequenceNumber"], str)
+        assert (records[0]["eventSource"], records[0]["awsRegion"]) == ("aws:dynamodb", "eu-north-1")
+        assert records[0]["eventSourceARN"] == table.stream_arn
+        assert poller.idle()
+
+    with_stream(moto, "shape", lambda records: None, {}, story)
+
+
+def test_a_poller_starts_at_the_horizon_or_at_the_latest_record(moto: Callable[[str], Any]):
+    async def horizon(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        await poller.flush()
+        assert keys(function) == [["before"]]
+
+    async def latest(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        await poller.flush()
+        table.put("after")
+        await poller.flush()
+        assert keys(function) == [["after"]]
+
+    with_stream(moto, "horizon", lambda records: None, {}, horizon, lambda table: table.put("before"))
+    with_stream(moto, "latest", lambda records: None, {"StartingPosition": "LATEST"}, latest,
+                lambda table: table.put("before"))
+
+
+def test_a_put_that_changes_nothing_makes_no_record(moto: Callable[[str], Any]):
+    async def story(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        for value in (1, 1, 2):
+            table.put("a", value)
+        await poller.flush()
+        assert [record["dynamodb"]["NewImage"]["value"]["N"] for record in sum(function.batches, [])] == ["1", "2"]
+        assert poller.counters["unchanged"] == 1
+
+    with_stream(moto, "unchanged", lambda records: None, {}, story)
+
+
+def test_an_idle_stream_is_polled_and_a_nudge_is_quicker(moto: Callable[[str], Any]):
+    async def story(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        table.put("a")
+        await until(lambda: keys(function) == [["a"]])
+
+    async def nudged(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        await poller.flush()
+        table.put("a")
+        poller.nudge()
+        assert not poller.idle()
+        await until(lambda: keys(function) == [["a"]] and poller.idle())
+
+    with_stream(moto, "polled", lambda records: None, {}, story)
+    with_stream(moto, "nudged", lambda records: None, {}, nudged, idle_poll_s=(60.0, 60.0))
+
+
+def test_order_is_kept_in_batches_of_batch_size(moto: Callable[[str], Any]):
+    names = [f"k{number:02d}" for number in range(25)]
+
+    def before(table: Table) -> None:
+        for name in names:
+            table.put(name)
+
+    async def story(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        await poller.flush()
+        assert sum(keys(function), []) == names
+        assert [len(batch) for batch in function.batches] == [10, 10, 5]
+
+    with_stream(moto, "order", lambda records: None, {"BatchSize": 10}, story, before)
+
+
+def test_a_window_gathers_and_a_flush_ends_it(moto: Callable[[str], Any]):
+    async def story(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        table.put("a")
+        await until(lambda: poller.counters["records"] == 1)
+        table.put("b")
+        assert function.batches == []
+        await poller.flush()
+        assert keys(function) == [["a", "b"]]
+
+    with_stream(moto, "window", lambda records: None, {"MaximumBatchingWindowInSeconds": 300}, story)
+
+
+def test_a_failing_batch_holds_its_shard_up_until_it_succeeds(moto: Callable[[str], Any]):
+    fails = iter([True, True, False])
+
+    def handler(records: list[dict[str, Any]]) -> None:
+        if next(fails, False):
+            raise RuntimeError("twice")
+
+    async def story(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        table.put("a")
+        table.put("b")
+        await until(lambda: len(function.batches) == 4)
+        assert keys(function) == [["a"], ["a"], ["a"], ["b"]]
+        assert poller.counters["failed_batches"] == 2
+
+    with_stream(moto, "holds", handler, {"BatchSize": 1}, story)
+
+
+def test_partial_failures_go_on_from_the_first_failed_record(moto: Callable[[str], Any]):
+    fails = iter([True, False])
+
+    def handler(records: list[dict[str, Any]]) -> Any:
+        if next(fails, False):
+            numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
+            return {"batchItemFailures": [{"itemIdentifier": numbers[2]}, {"itemIdentifier": numbers[1]}]}
+        return None
+
+    def before(table: Table) -> None:
+        for key in "abcd":
+            table.put(key)
+
+    async def story(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        await until(lambda: len(function.batches) == 2)
+        assert keys(function) == [["a", "b", "c", "d"], ["b", "c", "d"]]
+
+    with_stream(moto, "partial", handler, PARTIAL, story, before)
+
+
+def test_a_poisoned_record_is_found_by_bisection_given_up_and_reported(moto: Callable[[str], Any]):
+    sent: list[tuple[str, dict[str, Any]]] = []
+
+    def handler(records: list[dict[str, Any]]) -> None:
+        if any(record["dynamodb"]["Keys"]["pk"]["S"] == "poison" for record in records):
+            raise RuntimeError("poison")
+
+    async def send_to(arn: str, body: str) -> None:
+        sent.append((arn, json.loads(body)))
+
+    def before(table: Table) -> None:
+        for key in ("a", "poison", "c", "d"):
+            table.put(key)
+
+    async def story(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        await until(lambda: keys(function)[-1] == ["c", "d"])
+        assert keys(function) == [["a", "poison", "c", "d"], ["a", "poison"], ["a"], ["poison"], ["poison"], ["c", "d"]]
+        [(arn, record)] = sent
+        assert arn == "arn:failures"
+        assert record["DDBStreamBatchInfo"]["batchSize"] == 1
+        assert record["DDBStreamBatchInfo"]["streamArn"] == table.stream_arn
+        assert record["requestContext"]["condition"] == "RetryAttemptsExhausted"
+        assert poller.counters["given_up"] == 1
+
+    with_stream(moto, "bisect", handler, {"BisectBatchOnFunctionError": True, "MaximumRetryAttempts": 1,
+                                          "DestinationConfig": {"OnFailure": {"Destination": "arn:failures"}}},
+                story, before, send_to=send_to)
+
+
+def test_filtered_records_are_passed_over(moto: Callable[[str], Any]):
+    async def story(table: Table, function: RecordingFunction, poller: StreamPoller) -> None:
+        table.put("a")
+        table.delete("a")
+        await poller.flush()
+        assert [record["eventName"] for record in sum(function.batches, [])] == ["REMOVE"]
+
+    pattern = json.dumps({"eventName": ["REMOVE"]})
+    with_stream(moto, "filtered", lambda records: None, {"FilterCriteria": {"Filters": [{"Pattern": pattern}]}}, story)
+
+
+def test_a_stream_that_cannot_be_read_is_read_later(moto: Callable[[str], Any]):
+    class Faulty:
+        """moto's client, with get_records failing at first."""
+
+        def __init__(self, client: Any) -> None:
+            self._client = client
+            self.faults = 1
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._client, name)
+
+        def get_records(self, **arguments: Any) -> Any:
+            if self.faults:
+                self.faults -= 1
+                raise ConnectionError("the link is down")
+            return self._client.get_records(**arguments)
+
+    table = Table(moto("dynamodb"), "faulty")
+    table.put("a")
+
+    async def main() -> None:
+        function = RecordingFunction()
+        poller = StreamPoller(Faulty(moto("dynamodbstreams")), function, {  # type: ignore[arg-type]
+            "EventSourceArn": table.stream_arn, "FunctionName": "f", "StartingPosition": "TRIM_HORIZON"})
+        await poller.start()
+        try:
+            await poller.flush()
+        finally:
+            await poller.close()
+        assert keys(function) == [["a"]]
+
+    run(main())
+
+
+def test_a_real_function_takes_messages_and_records(moto: Callable[[str], Any], tmp_path: Path):
+    (tmp_path / "handler.py").write_text(
+        "def handler(event, context):\n"
+        "    print('took', len(event['Records']), event['Records'][0]['eventSource'])\n"
+        "    return {'batchItemFailures': []}\n")
+    table = Table(moto("dynamodb"), "real")
+    table.put("a")
+
+    async def main() -> None:
+        service = FunctionService("123456789012", "eu-north-1", {}, tmp_path / "logs")
+        function = service.create("f", {"Handler": "handler.handler", "Runtime": "python3.13"}, tmp_path)
+        queue = QueueService("123456789012", "eu-north-1", "http://127.0.0.1:1").create("q", {})
+        for number in range(3):
+            queue.send(str(number))
+        pollers = [QueuePoller(queue, function, {"EventSourceArn": queue.arn, "FunctionName": "f", **PARTIAL}),
+                   StreamPoller(moto("dynamodbstreams"), function, {
+                       "EventSourceArn": table.stream_arn, "FunctionName": "f", "StartingPosition": "TRIM_HORIZON"})]
+        try:
+            for poller in pollers:
+                await poller.start()
+                await poller.flush()
+            assert queue.depth() == (0, 0, 0)
+        finally:
+            await asyncio.gather(*(poller.close() for poller in pollers))
+            await service.close()
+        log = function.log_path.read_text()
+        assert "took 3 aws:sqs" in log and "took 1 aws:dynamodb" in log
+
+    run(main())

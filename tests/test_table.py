@@ -1,0 +1,115 @@
+"""table.py: keys that sort, items in and out of DynamoDB's form, reading page by page, no AWS needed to import."""
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract import batch
+from contract.errors import BadPayload
+from contract.rollups import Total
+from lambdas import table
+from tests.cloud_tables import EXAMPLES, SITE, T0_MS, anomaly, cloud, event, row
+from tests.number_strategies import exact_numbers
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with cloud(monkeypatch):
+        yield
+
+
+@given(st.dictionaries(st.text(min_size=1), exact_numbers | st.text() | st.booleans() | st.lists(exact_numbers)))
+def test_an_item_survives_dynamodbs_form(item: dict[str, object]) -> None:
+    assert table.from_attributes(table.to_attributes(item)) == item
+
+
+@given(st.lists(st.integers(0, 10 ** 17 - 1), min_size=2, max_size=5, unique=True))
+def test_sort_keys_sort_by_receive_number(numbers: list[int]) -> None:
+    by_number = {n: table.readings_item("s", "0" * 24, {**_series(), "number": n})["sk"] for n in numbers}
+    assert sorted(by_number.values()) == [by_number[n] for n in sorted(numbers)]
+    alerts = {n: table.alert_item("s", "d", "0" * 24, anomaly(1, "1", number=n))["sk"] for n in numbers}
+    assert sorted(alerts.values()) == [alerts[n] for n in sorted(numbers)]
+
+
+def _series() -> dict[str, object]:
+    from contract import numbers
+
+    decoded: dict[str, object] = numbers.loads(batch.pack("d", [row(1, {"sensor2": 1})]))
+    return decoded
+
+
+def test_minutes_and_days_are_utc() -> None:
+    assert table.minute_key(T0_MS) == "m#2026-11-22T07:24Z" and table.day_text(T0_MS) == "2026-11-22"
+    assert table.day_text(T0_MS + 17 * 3_600_000) == "2026-11-23"
+
+
+@pytest.mark.parametrize("device", ("a#b", "", "a/b", None))
+def test_a_device_that_would_break_the_keys_is_refused(device: str) -> None:
+    for make in (lambda: table.readings_item("s", "0" * 24, {**_series(), "device": device}),
+                 lambda: table.event_item("s", device, event(1, 1)),
+                 lambda: table.alert_item("s", device, "0" * 24, anomaly(1, "1"))):
+        with pytest.raises(BadPayload, match="bad device id"):
+            make()
+
+
+@pytest.mark.parametrize(("site", "message_id"), (
+    (None, "0" * 24), ("", "0" * 24), (7, "0" * 24), ("s", None), ("s", "pk"), ("s", "0" * 23), ("s", "0" * 24 + "\n")))
+def test_a_message_without_a_site_or_a_proper_id_is_refused(site: object, message_id: object) -> None:
+    with pytest.raises(BadPayload):
+        table.check_origin(site, message_id)
+
+
+def test_entries_of_a_minute_are_summed() -> None:
+    one = {"t": Total(2, Decimal("1.5"), Decimal("0.5"), Decimal(1), 1)}
+    two = {"t": Total(1, Decimal(-3), Decimal(-3), Decimal(-3), 0), "u": Total(1, Decimal(1), Decimal(1), Decimal(1), 0)}
+    item = {"pk": "s#d", "sk": "m#2026-11-22T07:24Z", "expires_at": Decimal(9), "untrusted": True,
+            "a" * 24: table.minute_entry(one), "b" * 24: table.minute_entry(two)}
+    assert table.minute_totals(table.from_attributes(table.to_attributes(item))) == {
+        "t": Total(3, Decimal("-1.5"), Decimal(-3), Decimal(1), 1), "u": two["u"]}
+
+
+def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("READINGS_TABLE", raising=False)
+    with pytest.raises(KeyError, match="READINGS_TABLE is not set"):
+        table.name("READINGS_TABLE")
+
+
+def test_items_are_read_page_by_page_in_either_direction_and_expired_ones_left_out(tables: None) -> None:
+    table.put_all("ALERTS_TABLE", [{"pk": "p", "sk": f"{n:03d}", "expires_at": 1 if n % 10 == 0 else 2 ** 40}
+                                   for n in range(60)])
+    want = [f"{n:03d}" for n in range(5, 56) if n % 10]
+    assert [item["sk"] for item in table.query("ALERTS_TABLE", "p", "005", "055", page=7)] == want
+    assert [item["sk"] for item in table.query("ALERTS_TABLE", "p", "005", "055", newest_first=True)] == want[::-1]
+
+
+def test_one_key_twice_in_a_call_is_put_once(tables: None) -> None:
+    table.put_all("ALERTS_TABLE", [{"pk": "p", "sk": "s", "n": n} for n in range(30)])
+    assert list(table.query("ALERTS_TABLE", "p", "", "~")) == [{"pk": "p", "sk": "s", "n": 29}]
+
+
+def test_an_event_item_gives_its_row_back() -> None:
+    one = event(5, 3, extra={"zone": "gate", "box": [Decimal("0.10"), 2]}, timestamp="2026-11-22T07:24:00Z")
+    item = table.from_attributes(table.to_attributes(table.event_item(SITE, "camera-01", one)))
+    assert table.rows_of(item) == [one._replace(kafka=None)]
+
+
+def test_a_readings_item_gives_its_rows_back() -> None:
+    [series, _] = batch.read((EXAMPLES / "batch_readings.json").read_text()).series
+    item = table.readings_item(SITE, "0" * 24, series)
+    assert table.rows_of(table.from_attributes(table.to_attributes(item))) == batch.unpack(series)
+
+
+@pytest.mark.parametrize("function", ("persist", "aggregate", "alert", "api"))
+def test_a_function_can_be_imported_without_environment_or_aws(function: str) -> None:
+    code = (f"import sys, lambdas.{function} as f; assert callable(f.handler); from lambdas import table; "
+            "assert not table.CLIENTS; print([m for m in ('pydantic', 'aws_lambda_powertools', 'numpy', 'moto', 'boto3.s3') "
+            "if m in sys.modules])")
+    environment = {key: value for key, value in os.environ.items() if key in ("PATH", "SYSTEMROOT")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=EXAMPLES.parent.parent, env=environment, timeout=60,
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
