@@ -43,7 +43,11 @@ snapshot: setup-dev ## rewrite the template snapshots after an intended change
 synth: setup ## CloudFormation templates into cdk.out
 	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) app.py
 
-bootstrap diff deploy destroy: setup ## the CDK CLI against your AWS account [CONTEXT="k=v ..."]
+bootstrap: ## prepare your AWS account for the CDK, once
+diff: ## what a deploy would change in your AWS account
+deploy: ## the stacks to your AWS account [CONTEXT="k=v ..."]
+destroy: ## the stacks out of your AWS account (tables and archive are kept)
+bootstrap diff deploy destroy: setup
 	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) -m deploy.aws_cli $@
 
 pi: setup ## dist/edgecloud-pi.pyz: the publisher for the Raspberry Pi, one file

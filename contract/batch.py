@@ -1,7 +1,8 @@
 """Batches: the bridge packs and seals rows here, the Lambdas open and unpack them; layout version 1.
 
 {"v": 1, "id": "<24 hex digits>", "outbox": "<random id>", "kind": "readings" | "events", "series": [<series>, ...]}
-A series is one device's rows, column by column, in receive order (see `pack`). Every version ever released stays readable.
+A series is one device's rows, column by column, in receive order (see `pack`). Every version ever released stays
+readable.
 """
 import hashlib
 from collections import namedtuple

@@ -37,7 +37,7 @@ def check(number, name=""):
 def canonical(number):
     """The same value without trailing zeros or a positive exponent up to 34 digits: 20.0 -> 20, 1E+3 -> 1000."""
     number = _WIDE.normalize(number)
-    sign, digits, exponent = number.as_tuple()
+    _, digits, exponent = number.as_tuple()
     if exponent > 0 and len(digits) + exponent <= MAX_DIGITS:
         return _WIDE.quantize(number, Decimal(1))
     return number

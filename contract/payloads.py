@@ -1,4 +1,4 @@
-"""The JSON that devices send: built by device/, read and checked by the bridge and the API before anything is stored."""
+"""The JSON that devices send: built by device/, read and checked by the bridge and the API before it is stored."""
 import calendar
 import re
 from collections import OrderedDict, namedtuple
@@ -13,7 +13,7 @@ MAX_DEPTH = 8
 LAST_SECOND = 253402300800  # the year 10000: beyond it a number of seconds is in fact milliseconds
 RESERVED = frozenset(("timestamp", "device_id", "seq", "spool", "first"))
 
-# timestamp: as it came (Decimal, int or str); at_ms: UTC milliseconds; values: {name: Decimal}; extra: all else, as it came.
+# timestamp: as it came (Decimal, int or str); at_ms: UTC milliseconds; values: {name: Decimal}; extra: all else.
 Reading = namedtuple("Reading", "device_id timestamp at_ms seq spool first values extra")
 
 _ISO = re.compile(
@@ -21,7 +21,7 @@ _ISO = re.compile(
 
 
 def sensor_reading(timestamp, values, device_id=None, spool=None, seq=None, first=None):
-    """Build what the Pi publishes: {"timestamp", "sensor1", "sensor2", ...} and, if given, who and which of its spool."""
+    """Build what the Pi publishes: {"timestamp", "sensor1", "sensor2", ...}; if given, who, and which of its spool."""
     message = OrderedDict([("timestamp", timestamp)])
     message.update(values)
     for name, value in (("device_id", device_id), ("spool", spool), ("seq", seq), ("first", first)):

@@ -28,10 +28,12 @@ class CliFault(Exception):
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line, read."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.aws_cli", description="Deploy EdgeCloud to your AWS account")
+    parser = argparse.ArgumentParser(prog="python -m deploy.aws_cli",
+                                     description="Deploy EdgeCloud to your AWS account")
     parser.add_argument("verb", choices=("bootstrap", "diff", "deploy", "destroy"))
-    parser.add_argument("--yes", action="store_true", help="do not ask before changes of permissions, or before destroying")
-    parser.add_argument("-c", "--context", action="append", default=[], metavar="KEY=VALUE", help="as of infra/settings.py")
+    parser.add_argument("--yes", action="store_true", help="do not ask before changing permissions or destroying")
+    parser.add_argument("-c", "--context", action="append", default=[], metavar="KEY=VALUE",
+                        help="a choice, as infra/settings.py lists them")
     parser.add_argument("--csr", type=Path, metavar="FILE", help="deploy: certificate request of the thing, in PEM")
     parser.add_argument("--slot", choices=("A", "B"), default="A", help="deploy: the slot for it (default A)")
     parser.add_argument("--thing", help="deploy: the thing it is for (default: the first)")
@@ -64,8 +66,9 @@ def account_of(region: str, environment: MutableMapping[str, str] = os.environ) 
     try:
         session = boto3.Session(region_name=region)
         if session.get_credentials() is None:
-            raise CliFault("no AWS credentials found; run `aws configure` (or `aws configure sso`, then `aws sso login`), "
-                           "or set AWS_PROFILE; on an EC2 instance with a role set AWS_EC2_METADATA_DISABLED=false")
+            raise CliFault(
+                "no AWS credentials found; run `aws configure` (or `aws configure sso`, then `aws sso login`), or set "
+                "AWS_PROFILE; on an EC2 instance with a role set AWS_EC2_METADATA_DISABLED=false")
         return str(session.client("sts").get_caller_identity()["Account"])
     except (BotoCoreError, ClientError) as error:
         raise CliFault(f"AWS does not accept the credentials: {str(error).splitlines()[0]}; check AWS_PROFILE, "
@@ -73,7 +76,7 @@ def account_of(region: str, environment: MutableMapping[str, str] = os.environ) 
 
 
 def install_cli(folder: Path = CLI_FOLDER) -> Path:
-    """The CLI's entry file, installed as deploy/cli/package-lock.json pins it unless it is there; CliFault if that fails."""
+    """The CLI's entry file; installed first, as package-lock.json pins it, unless it is there. Raises CliFault."""
     pinned = json.loads((folder / "package-lock.json").read_text())["packages"]["node_modules/aws-cdk"]["version"]
     package = folder / "node_modules" / "aws-cdk" / "package.json"
     if not package.is_file() or json.loads(package.read_text())["version"] != pinned:

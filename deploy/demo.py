@@ -109,8 +109,8 @@ class Demo:
             "counts": {
                 "published": sum(lines(path) for path in self.pipeline.records("pi")),
                 "events": sum(lines(path) for path in self.pipeline.records("camera")),
-                "committed": status.get("committed", 0), "stored": watcher.stored, "alerts": watcher.alerts_stored,
-                "waiting": sum(status.get("waiting", {}).values())},
+                "committed": status.get("committed", 0), "stored": watcher.stored,
+                "alerts": watcher.alerts_stored, "waiting": self.pipeline.waiting()},
             "readings": [watcher.newest[device] for device in sorted(watcher.newest)],
             "alerts": watcher.newest_alerts,
         }
@@ -122,19 +122,12 @@ class Demo:
         assert watcher is not None
         pipeline.drain()
         watcher.close()
-        readings, rollups, alerts = (reconcile.scan(pipeline.table(t)) for t in ("readings", "rollups", "alerts"))
-        s3, bucket = pipeline.client("s3"), pipeline.archive_bucket()
-        counted = {
-            kind: count(reconcile.recorded(pipeline.records(who)), readings, rollups,
-                        reconcile.archived_batches(s3, bucket, f"archive/{kind}/"))
-            for kind, who, count in (("readings", "pi", reconcile.count_readings),
-                                     ("events", "camera", reconcile.count_events))}
-        raised = reconcile.count_alerts(readings, alerts)
-        whole = all(counts.whole for counts in counted.values()) and raised["unmatched"] == 0
+        counted = reconcile.everything(pipeline)
         return {
-            "whole": whole,
-            **{kind: vars(counts) for kind, counts in counted.items()},
-            "alerts": {"raised": raised["raised"], "stored": raised["stored"]},
+            "whole": counted.whole,
+            "readings": vars(counted.readings),
+            "events": vars(counted.events),
+            "alerts": vars(counted.alerts),
             "latency_ms": {"alert": percentiles(watcher.alert_ms), "stored": percentiles(watcher.stored_ms)},
             "setup_s": round(self.setup_s, 1),
             "first_stored_s": None if self.first_stored_s is None else round(self.first_stored_s, 1),

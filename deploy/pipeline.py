@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,7 @@ class Pipeline:
         part.wait_ready("its ready file", ready_file.exists, 90)
         self.ready = json.loads(ready_file.read_text())
         shutil.copy(self.ready["ca_file"], certs / "AmazonRootCA1.pem")
-        certificate_id = self.ready["outputs"][stack]["CertificateIdA"]
+        certificate_id = self.ready["outputs"][stack]["CsrACertificateId"]
         certificates.fetch_certificate(self.client("iot"), certificate_id, certs, self.thing)
 
     def start_sources(self) -> None:
@@ -86,6 +87,7 @@ class Pipeline:
     def bridge_environment(self) -> dict[str, str]:
         """The bridge's settings for this run."""
         assert self.broker is not None and self.kafka is not None
+        (self.plan.directory / "outbox").mkdir(exist_ok=True)
         gateway = self.ready["endpoints"]["gateway"]
         password = self.broker.password
         login = {"MQTT_USERNAME": lan_broker.USER, "MQTT_PASSWORD": password} if password else {}
@@ -162,7 +164,7 @@ class Pipeline:
 
     def waiting(self) -> int:
         """Readings, events and alerts on disk at the bridge that the cloud has not receipted."""
-        return sum(self.status().get("waiting", {"?": 1}).values())
+        return sum(self.status().get("waiting", {"unknown": 1}).values())
 
     def client(self, service: str) -> Any:
         """A boto3 client of the local cloud."""
@@ -186,8 +188,12 @@ class Pipeline:
         request = urllib.request.Request(self.ready["endpoints"]["control"] + path, method="POST",
                                          data=json.dumps(body or {}).encode(),
                                          headers={"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=within_s) as answer:
-            return json.loads(answer.read() or b"{}")
+        try:
+            with urllib.request.urlopen(request, timeout=within_s) as answer:
+                return json.loads(answer.read() or b"{}")
+        except urllib.error.HTTPError as refusal:
+            raise PartFailed(f"the local cloud answered {refusal.code} to {path}: "
+                             f"{refusal.read().decode(errors='replace')[:2000]}") from None
 
     def drain(self, within_s: float = 120) -> None:
         """Stop the devices, let the bridge deliver everything and stop, then have the cloud store all it holds."""

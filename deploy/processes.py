@@ -107,6 +107,12 @@ class Part:
                 self.kill()
         return self.process.returncode
 
+    def wait_for_end(self, within_s: float) -> None:
+        """Wait until it has ended by itself, with exit code 0; PartFailed otherwise."""
+        wait_until(f"{self.name} to end", lambda: not self.running, within_s)
+        if self.exit_code:
+            raise PartFailed(f"{self.name} ended with exit code {self.exit_code}:\n{self.tail()}")
+
     def kill(self) -> None:
         """SIGKILL, as a power cut would."""
         if self.process is not None and self.running:

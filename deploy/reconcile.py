@@ -3,6 +3,7 @@
 Nothing here asks the bridge. Published: the records that the publishers wrote. Stored: DynamoDB. Archived: S3.
 """
 import gzip
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -60,7 +61,7 @@ def stored_rows(items: list[dict[str, Any]]) -> Iterator[tuple[str, str, batch.R
 
 def inversions(sequence: list[Any]) -> int:
     """How many neighbours stand in the wrong order."""
-    return sum(1 for a, b in zip(sequence, sequence[1:], strict=False) if b < a)
+    return sum(1 for a, b in itertools.pairwise(sequence) if b < a)
 
 
 def count_rollups(items: list[dict[str, Any]], field: str) -> int:
@@ -69,13 +70,12 @@ def count_rollups(items: list[dict[str, Any]], field: str) -> int:
                for entry in item.values() if isinstance(entry, dict) and field in entry)
 
 
-def archived_batches(s3: Any, bucket: str, prefix: str) -> Iterator[batch.Batch]:
-    """Every batch in the archive's objects under a prefix, as often as it is there."""
+def archived_lines(s3: Any, bucket: str, prefix: str) -> Iterator[bytes]:
+    """Every line of the archive's objects under a prefix: a message as the rule wrote it, as often as it is there."""
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for found in page.get("Contents", []):
             body = s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
-            for line in gzip.decompress(body).splitlines():
-                yield batch.read(line)
+            yield from gzip.decompress(body).splitlines()
 
 
 def count_readings(published: list[dict[str, Any]], items: list[dict[str, Any]], rollups: list[dict[str, Any]],
@@ -122,11 +122,48 @@ def _time(timestamp: Any) -> str:
     return timestamp if isinstance(timestamp, str) else str(numbers.canonical(Decimal(timestamp)))
 
 
-def count_alerts(items: list[dict[str, Any]], alerts: list[dict[str, Any]]) -> dict[str, int]:
+@dataclass
+class AlertCounts:
     """raised: readings marked anomalous in the stored batches; stored: distinct anomalies in the alert table."""
+
+    raised: int
+    stored: int
+
+
+def count_alerts(items: list[dict[str, Any]], alerts: list[dict[str, Any]]) -> tuple[AlertCounts, bool]:
+    """(counts, whether both name the same anomalies)."""
     raised = {(device, row.number) for device, _, row in stored_rows(items) if row.mark == "anomaly"}
     held = {(alert["device"], int(alert["number"])) for alert in alerts}
-    return {"raised": len(raised), "stored": len(held), "unmatched": len(raised ^ held)}
+    return AlertCounts(len(raised), len(held)), raised == held
+
+
+@dataclass
+class Everything:
+    """The whole reconciliation."""
+
+    readings: Counts
+    events: Counts
+    alerts: AlertCounts
+    alerts_agree: bool
+
+    @property
+    def whole(self) -> bool:
+        """True when all that was made is in the cloud, once, in order, and every anomaly has its alert."""
+        return self.readings.whole and self.events.whole and self.alerts_agree
+
+
+def everything(pipeline: Any) -> Everything:
+    """Reconcile a drained pipeline (deploy.pipeline.Pipeline): its records against its cloud."""
+    items, rollups, alerts = (scan(pipeline.table(name)) for name in ("readings", "rollups", "alerts"))
+    s3, bucket = pipeline.client("s3"), pipeline.archive_bucket()
+
+    def archive(kind: str) -> Iterator[batch.Batch]:
+        return (batch.read(line) for line in archived_lines(s3, bucket, f"archive/{kind}/"))
+
+    counts, agree = count_alerts(items, alerts)
+    return Everything(
+        count_readings(recorded(pipeline.records("pi")), items, rollups, archive("readings")),
+        count_events(recorded(pipeline.records("camera")), items, rollups, archive("events")), counts, agree)
 
 
 def report_json(report: dict[str, Any]) -> str:

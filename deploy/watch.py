@@ -12,7 +12,7 @@ EVERY_S = 0.25
 
 
 class Watcher:
-    """Polls the newest items by boto3 in a thread of its own; latencies (ms) run from `timestamp` to being seen here."""
+    """Polls the newest items by boto3 in a thread of its own; latencies in ms from `timestamp` to being seen."""
 
     def __init__(self, readings: Any, alerts: Any, site: str, devices: list[str]) -> None:
         self.readings, self.alerts, self.site, self.devices = readings, alerts, site, devices

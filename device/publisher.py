@@ -73,7 +73,7 @@ class Publisher(object):
         if config.seconds is not None:
             self._expected = schedule.count_of(config.rate, config.seconds)
         self._stopping = threading.Event()
-        self._stop_asked = self._sampled_all = self._heard_ack = False
+        self._stop_asked = self._sampled_all = self._heard_ack = self._is_older_copy = False
         self._deadline = None
         self._pending = []  # texts: made, not yet committed
         self._spool_id, self._run_first = spool.id, spool.last + 1
@@ -179,8 +179,7 @@ class Publisher(object):
         if seq > max(self._spool.opened_last, self._turn.highest_sent):
             log.warning("the bridge has reading %d of this spool, which only knows %d: the file is an older copy; "
                         "its new readings go under a new spool id", seq, self._spool.opened_last)
-            self._spool.renew()
-            self._look_for_new_spool()
+            self._is_older_copy = True
         elif seq >= self._spool.first:
             self._acknowledge(seq)
 
@@ -193,6 +192,10 @@ class Publisher(object):
     def _commit(self):
         """Pending readings to disk, then to the record; only then may they be sent."""
         now = time.monotonic()
+        if self._is_older_copy:
+            self._spool.renew()
+            self._is_older_copy = False
+            self._look_for_new_spool()
         if not self._pending or (now < self._commit_from and len(self._pending) < COMMIT_READINGS):
             return
         texts, dropped = self._pending, self._spool.dropped
@@ -337,7 +340,11 @@ def main(arguments=None):
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    return publisher.run()
+    try:
+        return publisher.run()
+    except (OSError, sqlite3.Error) as error:  # what is in the spool stays there
+        print("cannot go on: %s; free the disk, or check --spool and --record" % error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class Spool(object):
     set_aside: files that were corrupt and were renamed.
     """
 
-    def __init__(self, path, max_readings=1000000, busy_s=5.0):
+    def __init__(self, path, max_readings=1000000, busy_s=1.0):
         self.path = path
         self._max_readings = max_readings
         self._busy_s = busy_s
@@ -100,8 +100,15 @@ class Spool(object):
         On sqlite3.OperationalError (disk full, say) nothing has changed: try again. A file that turned out corrupt is
         set aside and a new spool, with a new id, takes the readings.
         """
+        return self._guarded(self._add, readings)
+
+    def read(self, seq, limit):
+        """Up to `limit` held readings from `seq` on: a list of (seq, text). A corrupt file: as with `add`."""
+        return self._guarded(self._read, seq, limit)
+
+    def _guarded(self, action, *arguments):
         try:
-            return self._add(readings)
+            return action(*arguments)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
@@ -109,7 +116,11 @@ class Spool(object):
             self._set_aside()
             self._open(set_aside)
             self.opened_last = self.last
-            return self._add(readings)
+            return action(*arguments)
+
+    def _read(self, seq, limit):
+        return self._db.execute("SELECT seq, reading FROM readings WHERE seq >= ? ORDER BY seq LIMIT ?",
+                                (max(seq, self.first), limit)).fetchall()
 
     def _add(self, readings):
         seq, last = self.last + 1, self.last + len(readings)
@@ -133,11 +144,6 @@ class Spool(object):
         """All up to `seq` is acknowledged: no longer held. The rows go with the next `add`; should they come back
         after a crash, they are sent again and the bridge knows them for repeats."""
         self.first = max(self.first, min(seq, self.last) + 1)
-
-    def read(self, seq, limit):
-        """Up to `limit` held readings from `seq` on: a list of (seq, text)."""
-        return self._db.execute("SELECT seq, reading FROM readings WHERE seq >= ? ORDER BY seq LIMIT ?",
-                                (max(seq, self.first), limit)).fetchall()
 
     def renew(self):
         """Take a new id and forget what the file held when it was opened: see publisher.py, an older copy."""

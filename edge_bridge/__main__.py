@@ -1,4 +1,5 @@
 """`python -m edge_bridge`: settings in, threads wired together, started in the order of the stream and stopped in it."""
+import json
 import logging
 import os
 import signal
@@ -30,6 +31,7 @@ log = logging.getLogger("edge_bridge")
 
 STOP_S = 8.5  # of the 10 s that a container is given between SIGTERM and SIGKILL
 SCORING_STOP_S = 2.0
+DETECTOR_START_S = 10.0
 LIVE_GRACE_S = 10.0
 
 
@@ -80,6 +82,7 @@ class Process:
         self._uplink.start()
         if self._scorer:
             self._scorer.start()
+            self._await_detector(ended)
         self._bridge.start()
         for source in self._sources.values():
             source.start()
@@ -89,6 +92,13 @@ class Process:
             if told:
                 next_message_s = time.monotonic() + self._settings.status_interval
             ended.wait(min(1.0, self._settings.status_interval))
+
+    def _await_detector(self, ended: threading.Event) -> None:
+        """Its imports may take seconds: the first readings should not be sent on unclassified for their sake."""
+        deadline_s = time.monotonic() + DETECTOR_START_S
+        while self._scorer and not self._scorer.loaded.is_set() and time.monotonic() < deadline_s:
+            if ended.wait(0.05):
+                break
 
     def _tell(self, publish: bool) -> bool:
         """Write the status file; publish the status message when it is time. True when it was published."""
@@ -119,7 +129,6 @@ class Process:
 
 
 def _json(current: dict[str, Any]) -> bytes:
-    import json
     return json.dumps(current).encode()
 
 
@@ -188,12 +197,12 @@ def main(arguments: list[str], environ: Mapping[str, str] = os.environ) -> int:
     logging.basicConfig(level=chosen.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         return serve(chosen, _iot_connection)
-    except (StoreError, sqlite3.Error) as error:
+    except SettingsError as error:
+        print(f"edge_bridge: {error}", file=sys.stderr)
+        return 2
+    except (StoreError, sqlite3.Error, OSError) as error:
         print(f"edge_bridge: the outbox {chosen.outbox} cannot be opened: {error}", file=sys.stderr)
-    except RuntimeError as error:
-        print(f"edge_bridge: no TLS with {chosen.certificate} and {chosen.private_key}: {error}; "
-              "check that they are PEM files and belong together", file=sys.stderr)
-    return 1
+        return 1
 
 
 if __name__ == "__main__":

@@ -13,13 +13,15 @@ from typing import Any
 
 from contract import payloads
 from contract.alerts import Classified
+from contract.errors import BadPayload
 from edge_bridge.detectors import Verdict
 from edge_bridge.rows import ANOMALY, UNCLASSIFIED, Rows, StoredRow
 
 log = logging.getLogger(__name__)
 
-MOST_PER_ROUND = 512
-ROUND_S = 0.1  # a round's predictions are made together; an alert waits this long at most for company
+FEWEST_PER_ROUND, MOST_PER_ROUND = 16, 1024
+COMPANY_S = 0.1  # predictions are made together; an alert waits this long at most for company
+ROUND_S = 0.25  # marks are committed about this often, however slow the detector is: sealing waits for them
 SUMMARY_S = 60.0
 
 
@@ -35,7 +37,9 @@ class Scorer:
         self._detectors: dict[tuple[str, str], Any] = {}
         self._failing: set[tuple[str, str]] = set()
         self._retrained = self._scored = 0
+        self._per_round = FEWEST_PER_ROUND
         self._summary_s = time.monotonic()
+        self.loaded = threading.Event()  # set when the detector's imports are done
         self._news = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scorer", daemon=True)
@@ -56,10 +60,12 @@ class Scorer:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        self._make()  # imports what it needs, which may take seconds
+        self.loaded.set()
         while not self._stopping.is_set():
             self._news.wait(1.0)
             self._news.clear()
-            self._stopping.wait(ROUND_S)
+            self._stopping.wait(COMPANY_S)
             self._score_all()
         self._score_all()
 
@@ -75,10 +81,12 @@ class Scorer:
 
     def score_round(self) -> bool:
         """Score one round of committed rows; False when there was none. Raises sqlite3.Error: none was marked."""
-        stored = self._rows.unscored(MOST_PER_ROUND)
+        stored = self._rows.unscored(self._per_round)
         if not stored:
             return False
-        readings = [payloads.read(row.payload) for row in stored]
+        began_s = time.monotonic()
+        last_id = stored[-1].id
+        stored, readings = _readable(stored)
         verdicts: list[dict[str, Verdict | None]] = [{} for _ in stored]
         touched: set[tuple[str, str]] = set()
         for field in self._fields:
@@ -89,7 +97,9 @@ class Scorer:
                     found = self._judge((device, field), [readings[i] for i in indices], field)
                     for index, verdict in zip(indices, found, strict=True):
                         verdicts[index][field] = verdict
-        self._commit(stored, readings, verdicts, touched)
+        self._commit(last_id, stored, readings, verdicts, touched)
+        per_row_s = max(1e-6, (time.monotonic() - began_s) / max(1, len(stored)))
+        self._per_round = max(FEWEST_PER_ROUND, min(MOST_PER_ROUND, int(ROUND_S / per_row_s)))
         return True
 
     def _judge(self, key: tuple[str, str], readings: list[payloads.Reading], field: str) -> list[Verdict | None]:
@@ -119,7 +129,7 @@ class Scorer:
             self._detectors[key] = detector
         return detector
 
-    def _commit(self, stored: list[StoredRow], readings: list[payloads.Reading],
+    def _commit(self, last_id: int, stored: list[StoredRow], readings: list[payloads.Reading],
                 verdicts: list[dict[str, Verdict | None]], touched: set[tuple[str, str]]) -> None:
         marks: dict[int, str] = {}
         alerts: list[tuple[int, str, Classified]] = []
@@ -139,11 +149,11 @@ class Scorer:
                 alerts.append((row.id, row.device, _classified(row, reading, field, by_field[field])))
         self._scored += len(stored)
         states = {key: self._detectors[key].state() for key in touched if key in self._detectors}
-        if self._rows.mark(stored[-1].id, marks, alerts, states):
+        if self._rows.mark(last_id, marks, alerts, states):
             self._raised()
-        for row_id, device, classified in alerts:
+        for _, device, classified in alerts:
             if classified.anomaly:
-                log.info("alert: %s %s=%s (row %d)", device, classified.field, classified.value, row_id)
+                log.info("alert: %s number %d, %s=%s", device, classified.number, classified.field, classified.value)
 
     def _summarise(self) -> None:
         """Retraining, one line an interval."""
@@ -153,6 +163,19 @@ class Scorer:
                      len(self._detectors))
             self._retrained = self._scored = 0
             self._summary_s = now_s
+
+
+def _readable(stored: list[StoredRow]) -> tuple[list[StoredRow], list[payloads.Reading]]:
+    """The rows and what they say; one that this version refuses is left to the packer, which dead-letters it."""
+    kept, readings = [], []
+    for row in stored:
+        try:
+            readings.append(payloads.read(row.payload))
+        except BadPayload as error:
+            log.debug("row %d cannot be scored: %s", row.id, error)
+        else:
+            kept.append(row)
+    return kept, readings
 
 
 def _classified(row: StoredRow, reading: payloads.Reading, field: str, verdict: Verdict | None) -> Classified:

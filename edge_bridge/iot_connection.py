@@ -8,17 +8,18 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 if sys.platform == "darwin":
     # Secure Transport has no TLS 1.3; must be set before awscrt is loaded.
     os.environ.setdefault("AWS_CRT_USE_NON_FIPS_TLS_13", "1")
 
 from awscrt import mqtt5
+from awscrt.exceptions import AwsCrtError
 from awsiot import mqtt5_client_builder
 
-from edge_bridge.settings import Settings
+from edge_bridge.events import Acked, Connected, Disconnected, Event, Received, Subscribed
+from edge_bridge.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -28,72 +29,24 @@ ACK_TIMEOUT_S = 60
 SESSION_EXPIRY_S = 3600  # AWS IoT's own default maximum: receipts sent meanwhile wait there
 
 
-@dataclass(frozen=True)
-class Connected:
-    """The cloud accepted the connection. resumed: with the session of before, so receipts were kept."""
-
-    resumed: bool
-
-
-@dataclass(frozen=True)
-class Disconnected:
-    """The connection broke, or could not be made."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Subscribed:
-    """Answer to `subscribe`. fault: empty when granted."""
-
-    fault: str
-
-
-@dataclass(frozen=True)
-class Acked:
-    """Answer to `publish`. fault: empty for PUBACK reason code 0."""
-
-    token: str
-    fault: str
-
-
-@dataclass(frozen=True)
-class Received:
-    """A message came on a subscribed topic."""
-
-    topic: str
-    payload: bytes
-
-
-Event = Connected | Disconnected | Subscribed | Acked | Received
-
-
-class Connection(Protocol):
-    """What the uplink needs of a connection; `loopback.py` has another."""
-
-    def start(self, post: Callable[[Event], None]) -> None:
-        """Begin to connect, again and again until `stop`; events are posted from any thread."""
-
-    def publish(self, topic: str, payload: bytes, token: str) -> None:
-        """Publish with QoS 1; an Acked with this token always follows."""
-
-    def subscribe(self, topic: str) -> None:
-        """Subscribe with QoS 1; a Subscribed follows."""
-
-    def stop(self) -> None:
-        """Disconnect for good."""
-
-
 class IotConnection:
-    """awscrt's client, configured from the settings. Raises OSError-like RuntimeErrors for unusable certificates."""
+    """awscrt's client, configured from the settings. Raises SettingsError for files that make no TLS identity."""
 
     def __init__(self, settings: Settings) -> None:
         self._endpoint = f"{settings.iot_endpoint}:{settings.iot_port}"
         self._post: Callable[[Event], None] = lambda event: None
-        self._client: mqtt5.Client = mqtt5_client_builder.mtls_from_path(
+        try:
+            self._client = self._build(settings)
+        except (AwsCrtError, RuntimeError, ValueError) as error:
+            raise SettingsError([
+                f"no TLS identity from {settings.certificate}, {settings.private_key} and {settings.root_ca}: {error}; "
+                "expected PEM files, the key belonging to the certificate"]) from error
+
+    def _build(self, settings: Settings) -> mqtt5.Client:
+        return mqtt5_client_builder.mtls_from_path(
             settings.certificate, settings.private_key, ca_filepath=settings.root_ca,
             endpoint=settings.iot_endpoint, port=settings.iot_port, client_id=settings.client_id,
-            session_behavior=mqtt5.ClientSessionBehaviorType.REJOIN_ALWAYS,
+            session_behavior=mqtt5.ClientSessionBehaviorType.REJOIN_ALWAYS,  # receipts wait across our restarts
             session_expiry_interval_sec=SESSION_EXPIRY_S,
             offline_queue_behavior=mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
             retry_jitter_mode=mqtt5.ExponentialBackoffJitterMode.FULL,
@@ -104,21 +57,26 @@ class IotConnection:
             on_lifecycle_connection_failure=self._failed, on_lifecycle_disconnection=self._disconnected)
 
     def start(self, post: Callable[[Event], None]) -> None:
-        """See Connection."""
+        """See events.Connection."""
         self._post = post
         self._client.start()
 
     def stop(self) -> None:
-        """See Connection."""
+        """See events.Connection."""
         self._client.stop()
 
     def publish(self, topic: str, payload: bytes, token: str) -> None:
-        """See Connection."""
-        future = self._client.publish(mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE))
+        """See events.Connection."""
+        packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE)
+        try:
+            future = self._client.publish(packet)
+        except (AwsCrtError, RuntimeError) as error:
+            self._post(Acked(token, str(error)))
+            return
         future.add_done_callback(lambda done: self._post(Acked(token, _puback_fault(done))))
 
     def subscribe(self, topic: str) -> None:
-        """See Connection."""
+        """See events.Connection."""
         future = self._client.subscribe(mqtt5.SubscribePacket(
             subscriptions=[mqtt5.Subscription(topic_filter=topic, qos=mqtt5.QoS.AT_LEAST_ONCE)]))
         future.add_done_callback(lambda done: self._post(Subscribed(_suback_fault(done))))
@@ -147,7 +105,9 @@ def _puback_fault(done: "Future[Any]") -> str:
     if error is not None:
         return str(error)
     puback = done.result().puback
-    return "" if puback is not None and puback.reason_code == mqtt5.PubackReasonCode.SUCCESS else repr(puback and puback.reason_code)
+    if puback is None:
+        return "no PUBACK"
+    return "" if puback.reason_code == mqtt5.PubackReasonCode.SUCCESS else repr(puback.reason_code)
 
 
 def _suback_fault(done: "Future[Any]") -> str:

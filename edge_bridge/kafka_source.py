@@ -95,7 +95,10 @@ class KafkaSource:
         if not offsets:
             return
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
+            if asynchronous:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             log.warning("kafka: offsets not committed (%s); the events come again and are told as repeats", error)
 

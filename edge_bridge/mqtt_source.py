@@ -136,6 +136,6 @@ class MqttSource:
             topic = message.topic
         except UnicodeDecodeError:
             topic = "\ufffd"  # dead-lettered as an unknown topic
-        self._inbox.put(self, (topic,), message.payload, self._connection, message.mid if message.qos else 0)
+        self._inbox.put(self, (topic,), bytes(message.payload), self._connection, message.mid if message.qos else 0)
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from contract import alerts, batch, numbers, payloads
+from contract.errors import BadPayload
 from edge_bridge.rows import UNCLASSIFIED, LiveLine, Rows, StoredRow
 from edge_bridge.shipments import ALERTS, LIVE, Shipments
 
@@ -23,7 +24,7 @@ class Packer:
                  now_s: Callable[[], float] = time.time) -> None:
         self._rows, self._shipments, self._live = rows, shipments, live
         self._outbox_id, self._batch_age_s, self._now_s = outbox_id, batch_age_s, now_s
-        self._bytes_per_row = {"readings": 40.0, "events": 80.0}
+        self._bytes_per_row = {"readings": 16.0, "events": 32.0}  # then as the last batch had it
 
     def seal_rows(self, lane: str, everything: bool = False) -> bool:
         """Seal one batch of each route that is due in this lane; everything: age does not matter. True if any was."""
@@ -81,7 +82,9 @@ class Packer:
 
     def _seal_batch(self, route: str, lane: str, rows: list[StoredRow], full: bool, scored_to: int) -> None:
         """Seal as many of these rows, from the oldest on, as fit. Readings above scored_to go unclassified."""
-        unpacked = [_row(route, row, scored_to) for row in rows]
+        rows, unpacked = self._unpack(route, rows, scored_to)
+        if not rows:
+            return
         limit = FULL_BYTES if full else batch.MAX_BYTES
         taken = len(rows)
         while True:
@@ -97,6 +100,19 @@ class Packer:
         self._shipments.seal(
             name, sealed, route=route, lane=lane, counts=Counter(row.device for row in rows),
             oldest_ms=rows[0].received_ms, row_ids=[row.id for row in rows], unclassified=unclassified)
+
+    def _unpack(self, route: str, rows: list[StoredRow], scored_to: int) -> tuple[list[StoredRow], list[batch.Row]]:
+        """The committed bytes, read again. They passed this check when they came; should a later version of the contract
+        refuse one, it is dead-lettered and the rest goes on."""
+        kept, unpacked = [], []
+        for row in rows:
+            try:
+                unpacked.append(_row(route, row, scored_to))
+            except BadPayload as error:
+                self._rows.dead_letter(route, row, error.reason, error.detail)
+            else:
+                kept.append(row)
+        return kept, unpacked
 
     def seal_alerts(self, most_messages: int) -> int:
         """Seal waiting alerts: one message each while they are few, else one per device with the newest in front."""
@@ -129,7 +145,7 @@ def _series(rows: list[StoredRow], unpacked: list[batch.Row]) -> list[str]:
 
 
 def _row(route: str, stored: StoredRow, scored_to: int) -> batch.Row:
-    """The committed bytes, read again: they passed this check when they came."""
+    """One stored row as the contract packs it. Raises BadPayload."""
     reading = payloads.read(stored.payload, _REQUIRED[route])
     mark = stored.mark if stored.mark or stored.id <= scored_to else UNCLASSIFIED
     kafka = tuple(numbers.loads(stored.kafka)) if stored.kafka else None

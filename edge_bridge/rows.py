@@ -91,6 +91,11 @@ class Rows:
         """How many rows of a route wait to be sealed."""
         return self._counters.value("", route + "_in") - self._counters.value("", route + "_sealed")
 
+    def count_from(self, first_id: int) -> int:
+        """How many unsealed rows of all routes have at least this id."""
+        return sum(self._store.read().execute(f"SELECT count(*) FROM {route} WHERE id >= ?", (first_id,)).fetchone()[0]
+                   for route in ("readings", "events"))
+
     def is_scored(self, row_id: int) -> bool:
         """Has the detector seen this reading, or is there none?"""
         return not self._scoring or row_id <= self.scored_to
@@ -112,7 +117,8 @@ class Rows:
                     gone.add(row_id)
             raised = [alert for alert in alerts if alert[0] not in gone]
             for _, device, classified in raised:
-                counts[device, "anomalies" if classified.anomaly else "classified"] += 1
+                counts["", "alerts_in"] += 1
+                counts[device, "anomalies"] += 1 if classified.anomaly else 0
             db.executemany("INSERT INTO alerts VALUES (?, ?, ?)",
                            [(row_id, device, numbers.dumps(list(classified))) for row_id, device, classified in raised])
             db.executemany("INSERT OR REPLACE INTO detectors VALUES (?, ?, ?)",
@@ -134,6 +140,16 @@ class Rows:
         """The claimed readings are sealed and gone, or may be marked again."""
         with self._store.write():
             self._claimed = 0, -1
+
+    def dead_letter(self, route: str, row: StoredRow, reason: str, detail: str) -> None:
+        """Move one row to the dead letters."""
+        counts = {("", "dead_lettered"): 1, ("", route + "_sealed"): 1}
+        with self._store.write() as db:
+            db.execute("INSERT INTO dead_letters (at_ms, reason, detail, origin, size_bytes, payload) VALUES (?, ?, ?, ?, ?, ?)",
+                       (row.received_ms, reason, detail, f"{route} {row.device} {row.number}", len(row.payload), row.payload))
+            db.execute(f"DELETE FROM {route} WHERE id = ?", (row.id,))
+            self._counters.write(db, counts)
+        self._counters.add(counts)
 
     def detector_states(self) -> dict[tuple[str, str], str]:
         """{(device, field): state} as last committed."""

@@ -110,7 +110,8 @@ def _connect(path: str) -> sqlite3.Connection:
 
 def _lock(path: str) -> IO[str]:
     """Hold <path>.lock while this process lives: two bridges on one outbox would number and seal against each other."""
-    lock_file = Path(path + ".lock").open("w")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    lock_file = open(path + ".lock", "w")  # noqa: SIM115 - held as long as the store is open
     try:
         fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

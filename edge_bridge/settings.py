@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contract import routes, topics
+from edge_bridge.detectors import REGISTRY
 
 MAX_CLIENT_ID_BYTES = 128
 
@@ -102,7 +103,7 @@ TABLE = (
     Setting("RECONNECT_MAX", "30", "Longest pause in seconds between two attempts to reach the cloud.", _seconds),
     Setting("ALERTS", "anomalies", "Send an alert per anomaly, or every classification.", _one_of("anomalies", "all")),
     Setting("SCORED_FIELDS", "sensor2", "Fields that are scored for anomalies, with commas between; empty: none.", _names),
-    Setting("DETECTOR", "seed", "Name of the detector (edge_bridge/detectors).", _text),
+    Setting("DETECTOR", "seed", "How anomalies are found: a module in edge_bridge/detectors.", _one_of(*REGISTRY)),
     Setting("STATUS_INTERVAL", "30", "Seconds between two status messages to the cloud.", _seconds),
     Setting("STATUS_FILE", "", "File that gets the same status every second (for health checks); empty: none."),
     Setting("LOG_LEVEL", "INFO", "DEBUG shows every classification.", _one_of("DEBUG", "INFO", "WARNING", "ERROR")),
@@ -164,12 +165,8 @@ def _contradictions(values: dict[str, Any]) -> list[str]:
 
 def _missing_files(values: dict[str, Any]) -> list[str]:
     next_step = "copy it there, or mount the directory and set CERTS"
-    faults = [f"{name.upper()}: no file {values[name]}; {next_step}"
-              for name in ("root_ca", "certificate", "private_key") if not Path(values[name]).is_file()]
-    outbox = Path(values["outbox"])
-    if not outbox.parent.is_dir():
-        faults.append(f"OUTBOX: no directory {outbox.parent}; make it, or mount the volume there")
-    return faults
+    return [f"{name.upper()}: no file {values[name]}; {next_step}"
+            for name in ("root_ca", "certificate", "private_key") if not Path(values[name]).is_file()]
 
 
 def help_text() -> str:

@@ -5,10 +5,11 @@ In memory is only what each is and where it stands; the bytes are read when they
 """
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from edge_bridge.counters import Counters
+from edge_bridge.counters import Counters, Counts
 from edge_bridge.rows import UNCLASSIFIED
 from edge_bridge.schema import Store
 
@@ -33,6 +34,7 @@ class Shipment:
     state: str = WAITING
     due_s: float = 0.0
     failures: int = 0
+    noted: bool = False  # its PUBACK is on disk
 
 
 class Shipments:
@@ -44,10 +46,10 @@ class Shipments:
         self._by_name: dict[str, Shipment] = {}
         rows = store.read().execute("SELECT id, name, route, lane, counts, oldest_ms, size_bytes, sends, sent_ms"
                                     " FROM shipments ORDER BY id")
-        for *members, counts, oldest_ms, size_bytes, sends, sent_ms in rows:
-            shipment = Shipment(*members, json.loads(counts), oldest_ms, size_bytes, sends)
+        for shipment_id, name, route, lane, counts, oldest_ms, size_bytes, sends, sent_ms in rows:
+            shipment = Shipment(shipment_id, name, route, lane, json.loads(counts), oldest_ms, size_bytes, sends)
             if sent_ms is not None:
-                shipment.state, shipment.due_s = SENT, clock() + receipt_timeout_s
+                shipment.state, shipment.due_s, shipment.noted = SENT, clock() + receipt_timeout_s, True
             self._by_name[shipment.name] = shipment
 
     def seal(self, name: str, sealed: bytes, *, route: str, lane: str, counts: Mapping[str, int], oldest_ms: int,
@@ -76,21 +78,21 @@ class Shipments:
 
     def sent(self, shipments: list[Shipment]) -> None:
         """PUBACK 0 came for these: remember it, so that a restart waits for their receipts."""
+        changes = _sum(shipments, "sent", only_new=True)
         with self._store.write() as db:
             db.executemany("UPDATE shipments SET sent_ms = ?, sends = ? WHERE id = ?",
                            [(int(time.time() * 1000), s.sends, s.id) for s in shipments])
-        self._counters.add({("", "sent"): len(shipments)})
+            self._counters.write(db, changes)
+        self._counters.add(changes)
+        for shipment in shipments:
+            shipment.noted = True
 
     def delivered(self, names: Iterable[str]) -> list[Shipment]:
         """The cloud has stored these (names that are not ours any more are ignored): forget them. Returns which."""
         found = [self._by_name[name] for name in set(names) if name in self._by_name]
         if not found:
             return []
-        changes: dict[tuple[str, str], int] = {}
-        for shipment in found:
-            for device, n in shipment.counts.items():
-                key = device, "alerts_delivered" if shipment.route == ALERTS else "delivered"
-                changes[key] = changes.get(key, 0) + n
+        changes = _sum(found, "delivered") + _sum(found, "sent", only_new=True)
         with self._store.write() as db:
             db.executemany("DELETE FROM shipments WHERE id = ?", [(s.id,) for s in found])
             self._counters.write(db, changes)
@@ -116,3 +118,14 @@ class Shipments:
     def unsent(self, lane: str) -> int:
         """How many of a lane wait or are in flight."""
         return sum(1 for s in self._by_name.values() if s.lane == lane and s.state != SENT)
+
+
+def _sum(shipments: list[Shipment], name: str, only_new: bool = False) -> Counts:
+    """Rows per device in these shipments, as counters; only_new: of those not noted as sent."""
+    changes: Counts = Counter()
+    for shipment in shipments:
+        if only_new and shipment.noted:
+            continue
+        for device, n in shipment.counts.items():
+            changes[device, "alerts_" + name if shipment.route == ALERTS else name] += n
+    return changes

@@ -9,10 +9,10 @@ from typing import Any
 
 from edge_bridge.counters import Counters
 from edge_bridge.rows import LiveLine, Rows
-from edge_bridge.shipments import ALERTS, IN_FLIGHT, LANES, SENT, WAITING, Shipments
+from edge_bridge.shipments import ALERTS, BACKFILL, LIVE, SENT, Shipments
 
-COUNTERS = ("received", "committed", "delivered", "alerts_delivered", "sent", "dead_lettered", "repeats", "possible_duplicates",
-            "out_of_turn", "skipped", "anomalies", "unclassified")
+COUNTERS = ("received", "committed", "sent", "delivered", "alerts_delivered", "dead_lettered", "repeats",
+            "possible_duplicates", "out_of_turn", "skipped", "anomalies", "unclassified")
 MOST_DEVICES = 300  # in one message: it must stay below 128 KiB
 STALE_S = 30.0
 STALLED_S = 60.0
@@ -47,26 +47,31 @@ class Ledger:
         return self._clock() - self._oldest[1] if oldest else 0.0
 
     def status(self) -> dict[str, Any]:
-        """Everything as one JSON object; durations in seconds, times in ms since 1970, counts since the outbox was made."""
+        """Everything as one JSON object; durations in seconds, times in ms since 1970, counts since the outbox was made.
+
+        waiting: readings, events and anomalies per lane that the cloud has not accepted, and those accepted but not
+        receipted; their sum is what this outbox still holds.
+        """
         now_ms = int(self._now_s() * 1000)
         oldest = self._oldest_unsent()
-        shipments = self._shipments.all()
-        rows = {route: self._rows.waiting(route) for route in ("readings", "events", ALERTS)}
         return {
             "v": 1, "thing": self._thing, "version": self._version, "at": now_ms, "started": self._started_ms,
             "connected": self._connected(),
-            "totals": {name: self._counters.total(name) for name in COUNTERS},
-            "waiting": {
-                "unsealed": rows,
-                "sealed": {lane: sum(1 for s in shipments if s.lane == lane and s.state in (WAITING, IN_FLIGHT))
-                           for lane in LANES},
-                "unreceipted": sum(1 for s in shipments if s.state == SENT),
-                "undelivered": sum(rows.values()) + sum(sum(s.counts.values()) for s in shipments),
-            },
+            **{name: self._counters.total(name) for name in COUNTERS},
+            "waiting": self._waiting(),
             "oldest_unsent_s": max(0.0, (now_ms - oldest[1]) / 1000) if oldest else 0.0,
             "stalled_s": round(self._stalled_s(oldest), 3),
             "devices": self._devices(),
         }
+
+    def _waiting(self) -> dict[str, int]:
+        unsealed = sum(self._rows.waiting(route) for route in ("readings", "events"))
+        first_live_id = self._live.first_live_id()
+        live = 0 if first_live_id is None else self._rows.count_from(first_live_id)
+        waiting = {ALERTS: self._rows.waiting(ALERTS), LIVE: live, BACKFILL: max(0, unsealed - live), "unreceipted": 0}
+        for shipment in self._shipments.all():
+            waiting["unreceipted" if shipment.state == SENT else shipment.lane] += sum(shipment.counts.values())
+        return waiting
 
     def _devices(self) -> dict[str, dict[str, int]]:
         found = {device: {name: value for name, value in counts.items() if name in COUNTERS}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from contract import numbers, topics
 from contract.errors import BadPayload
-from edge_bridge.iot_connection import Acked, Connected, Connection, Disconnected, Event, Received, Subscribed
+from edge_bridge.events import Acked, Connected, Connection, Disconnected, Event, Received, Subscribed
 from edge_bridge.pacing import Bucket, full_jitter_s
 from edge_bridge.packer import Packer
 from edge_bridge.rows import LiveLine

@@ -1,4 +1,4 @@
-"""The HTTP API: each row of contract.routes.API to the function api, which reads and writes storage_stack.py's tables."""
+"""The HTTP API: each row of contract.routes.API goes to the function api, which uses storage_stack.py's tables."""
 from typing import Any
 
 import aws_cdk as cdk
@@ -8,8 +8,8 @@ from constructs import Construct
 
 from contract import routes
 from infra.functions import allow, function
-from infra.names import give, take
 from infra.ingest_stack import RETENTION_DAYS
+from infra.names import give, take
 from infra.settings import Settings
 from infra.storage_stack import BY_DAY, EVENTS_BY_NUMBER
 

@@ -1,7 +1,8 @@
 """Who may connect: a thing per site, its IoT policy, and up to two certificates, made from certificate requests.
 
-A certificate request goes in by the parameters CsrA and CsrB; the private key never leaves the site. Two slots, since a
-changed request replaces its certificate at once: the new one goes into the free slot, and is tried, before the old one goes.
+A certificate request goes in by the parameters CsrA and CsrB; the private key never leaves the site. Two slots, since
+a changed request replaces its certificate at once: the new one goes into the free slot, and is tried, before the old
+one goes.
 """
 from typing import Any
 
@@ -34,13 +35,14 @@ class DeviceStack(cdk.Stack):
         """What a bridge does, and no more; a connection must use its thing's name and a certificate attached to it."""
         rules = [routes.rule_name(self._settings.name, route.name) for route in routes.ROUTES if route.topic is None]
         published = [topics.basic_ingest(rule, THING) for rule in rules] + [topics.ALERTS, topics.status(THING)]
+        receipts = topics.receipts(THING)
         return {"Version": "2012-10-17", "Statement": [
             {"Effect": "Allow", "Action": "iot:Connect", "Resource": self._arn("client", THING),
              "Condition": {"Bool": {"iot:Connection.Thing.IsAttached": "true"}}},
             {"Effect": "Allow", "Action": "iot:Publish", "Resource": [self._arn("topic", name) for name in published]},
             {"Effect": "Allow", "Action": "iot:RetainPublish", "Resource": self._arn("topic", topics.status(THING))},
-            {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": self._arn("topicfilter", topics.receipts(THING))},
-            {"Effect": "Allow", "Action": "iot:Receive", "Resource": self._arn("topic", topics.receipts(THING))}]}
+            {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": self._arn("topicfilter", receipts)},
+            {"Effect": "Allow", "Action": "iot:Receive", "Resource": self._arn("topic", receipts)}]}
 
     def _arn(self, resource: str, name: str) -> str:
         return self.format_arn(service="iot", resource=resource, resource_name=name)
@@ -60,7 +62,7 @@ class DeviceStack(cdk.Stack):
         self._next_step(title, thing, filled)
 
     def _slot(self, title: str, thing: str, made: iot.CfnThing | None) -> cdk.CfnCondition:
-        """A certificate and its attachments, there when the slot's parameter holds a request; returns that condition."""
+        """A certificate and its attachments, if the slot's parameter holds a request; returns that condition."""
         request = cdk.CfnParameter(
             self, title, default="", max_length=4096,
             description=f"Certificate request of {thing} in PEM; empty: no certificate in this slot")
@@ -87,7 +89,8 @@ class DeviceStack(cdk.Stack):
             f"-keyout certs/{thing}.key -out certs/{thing}.csr, then deploy with the request: "
             f"python -m deploy.aws_cli deploy --csr certs/{thing}.csr")
         present = f"Fetch the certificate of {thing} by the id above into certs/{thing}.crt and start the bridge"
-        any_filled = cdk.CfnCondition(self, f"{title}Certified", expression=cdk.Fn.condition_or(*filled))
+        any_filled = cdk.CfnCondition(self, f"{title}Certified", expression=cdk.Fn.condition_or(
+            *filled))  # type: ignore[arg-type]  # jsii's protocol and its class differ in a parameter's name
         self._output(f"{title}NextStep", cdk.Fn.condition_if(any_filled.logical_id, present, missing).to_string())
 
     def _output(self, name: str, value: str, description: str | None = None) -> None:
@@ -99,5 +102,6 @@ class DeviceStack(cdk.Stack):
         for route in routes.ROUTES:
             self._output(f"{logical_id(route.name)}RuleName", routes.rule_name(self._settings.name, route.name),
                          f"IoT rule of {route.name}, for the bridge's settings")
-        self._output("EndpointCommand", f"aws iot describe-endpoint --endpoint-type iot:Data-ATS --region {self.region}",
+        self._output("EndpointCommand",
+                     f"aws iot describe-endpoint --endpoint-type iot:Data-ATS --region {self.region}",
                      "Prints the address the bridge connects to")

@@ -1,4 +1,4 @@
-"""One Lambda function from its file lambdas/<name>.py: package, role, log group; used by ingest_stack.py and api_stack.py."""
+"""One Lambda function from its file lambdas/<name>.py, with package, role and log, for the ingest and api stacks."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast

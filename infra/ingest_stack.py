@@ -107,8 +107,8 @@ class IngestStack(cdk.Stack):
 
     def _outputs(self, operations_arn: str) -> None:
         for route in routes.ROUTES:
-            cdk.CfnOutput(self, f"{logical_id(route.name)}RuleName", value=routes.rule_name(self._settings.name, route.name),
-                          description=f"IoT rule of {route.name}")
+            cdk.CfnOutput(self, f"{logical_id(route.name)}RuleName", description=f"IoT rule of {route.name}",
+                          value=routes.rule_name(self._settings.name, route.name))
         cdk.CfnOutput(self, "OperationsTopic", value=operations_arn, description=(
             "Alarms go here; to get them by e-mail: aws sns subscribe --protocol email --notification-endpoint YOU "
             f"--region {self.region} --topic-arn THIS"))

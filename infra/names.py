@@ -1,6 +1,7 @@
-"""Names that must hold: logical ids of what holds state, and names that one stack hands another. For these the giving stack writes SSM String parameters, the taking stack reads them at deploy.
+"""Names that must hold: those that one stack hands another, and the logical ids of what holds state.
 
-No export: an export in use blocks every change of what it names.
+The giving stack writes SSM String parameters, the taking stack reads them at deploy. No export: an export in use
+blocks every change of what it names.
 """
 from collections.abc import Mapping
 from typing import cast

@@ -1,4 +1,4 @@
-"""Finds Node.js for aws_cdk, which runs on it: the wheel in this environment, else the machine's own; sets JSII_NODE."""
+"""Finds Node.js, which aws_cdk runs on: the wheel in this environment, else the machine's own; sets JSII_NODE."""
 import importlib.util
 import os
 import shutil
@@ -21,7 +21,7 @@ def _in_the_wheel(wheel: str) -> Path | None:
 
 
 def use_nodejs(environment: MutableMapping[str, str] = os.environ, wheel: str = WHEEL) -> None:
-    """Set JSII_NODE, unless it is set already. Must run before `import aws_cdk`; raises SynthesisFault without Node.js."""
+    """Set JSII_NODE unless it is set. Must run before `import aws_cdk`; raises SynthesisFault without Node.js."""
     if environment.get("JSII_NODE"):
         return
     found = _in_the_wheel(wheel) or shutil.which("node", path=environment.get("PATH", ""))

@@ -1,4 +1,4 @@
-"""One IoT rule per route of contract/routes.py: what arrives goes to the route's queue and, by Firehose, to the archive.
+"""One IoT rule per route of contract/routes.py: what arrives goes to its queue and, by Firehose, to the archive.
 
 What neither takes goes to S3 under errors/<rule>/, another service than both, with AWS's reason and the payload.
 """
@@ -18,7 +18,8 @@ BUFFER_S, BUFFER_MIB = 300, 64  # one archive object a route in five minutes, or
 DATE = "date=!{timestamp:yyyy-MM-dd}/"
 
 
-def _role(stack: cdk.Stack, construct_id: str, principal: iam.IPrincipal, statements: list[iam.PolicyStatement]) -> iam.Role:
+def _role(stack: cdk.Stack, construct_id: str, principal: iam.IPrincipal,
+          statements: list[iam.PolicyStatement]) -> iam.Role:
     return iam.Role(stack, construct_id, assumed_by=principal,
                     inline_policies={"Access": iam.PolicyDocument(statements=statements)})
 

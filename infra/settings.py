@@ -76,12 +76,13 @@ def _optional(read: Callable[[str], str]) -> Callable[[str], str | None]:
 
 
 TABLE = (
-    Setting("name", "edgecloud", "Name of the deployment: at the head of stacks, rules and parameters; two fit one account.",
+    Setting("name", "edgecloud", "Name of the deployment, at the head of stack and rule names; two fit one account.",
             _matching(_NAME, "up to 32 lower-case letters and digits, a letter first, not beginning with aws or ssm")),
     Setting("region", "eu-north-1", "AWS region of every stack.", _matching(_REGION, "a region such as eu-north-1")),
     Setting("ephemeral", "false", "true: tables and archive go when the stack goes; for trials.",
             _one_of({"true": True, "false": False})),
-    Setting("things", "", f"Things (sites), comma between; append new ones. Default: existing_thing, else {DEFAULT_THING}.",
+    Setting("things", "",
+            f"Things (sites), comma between; append new ones. Default: existing_thing, else {DEFAULT_THING}.",
             lambda text: _things(text) if text else ()),
     Setting("existing_thing", "", "One of these things that is there already: it is not created.",
             _optional(_matching(_THING, "1 to 128 of a-z A-Z 0-9 : _ -"))),
@@ -94,7 +95,7 @@ KEYS = tuple(setting.key for setting in TABLE)
 
 
 def logical_id(text: str) -> str:
-    """Letters and digits of `text` with a capital first: "site-b" -> "SiteB", as CloudFormation's logical ids want it."""
+    """Letters and digits with a capital first, as CloudFormation's logical ids want it: "site-b" -> "SiteB"."""
     return "".join(part[:1].upper() + part[1:] for part in re.split("[^a-zA-Z0-9]+", text))
 
 
@@ -107,7 +108,7 @@ def product_version(root: Path = ROOT) -> str:
 def read(context: Mapping[str, Any], version: str) -> Settings:
     """Check a context's keys and values; SynthesisFault reports all faults at once."""
     values: dict[str, Any] = {}
-    faults = [_unknown(key) for key in context if ":" not in key and "/" not in key and key not in KEYS]
+    faults = [_unknown(key) for key in context if _could_be_ours(key)]
     for setting in TABLE:
         given = context.get(setting.key, setting.default)
         text = str(given).lower() if isinstance(given, bool) else str(given)
@@ -122,8 +123,19 @@ def read(context: Mapping[str, Any], version: str) -> Settings:
     return Settings(**values, version=version)
 
 
+def _could_be_ours(key: str) -> bool:
+    """An unknown key that CDK itself does not use: its own have a colon, a slash, or (a few) hyphens."""
+    if key in KEYS or ":" in key or "/" in key:
+        return False
+    return "-" not in key or bool(_near(key))
+
+
+def _near(key: str) -> list[str]:
+    return difflib.get_close_matches(key.replace("-", "_"), KEYS, n=1)
+
+
 def _unknown(key: str) -> str:
-    near = difflib.get_close_matches(key, KEYS, n=1)
+    near = _near(key)
     return f"{key}: unknown key, expected one of {', '.join(KEYS)}" + (f" (did you mean {near[0]}?)" if near else "")
 
 

@@ -10,7 +10,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.names import give, keep_logical_id
-from infra.settings import Settings
+from infra.settings import Settings, logical_id
 
 STRING, NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
 EVENTS_BY_NUMBER = "events_by_number"
@@ -39,8 +39,7 @@ class StorageStack(cdk.Stack):
         give(self, settings, {**names, "readings-stream": str(readings.table_stream_arn)})
         for what, description in (("readings-table", "Readings and events"), ("rollups-table", "Roll-ups per minute"),
                                   ("alerts-table", "Anomalies"), ("archive-bucket", self._bucket_note())):
-            title = "".join(part.capitalize() for part in what.split("-"))
-            cdk.CfnOutput(self, f"{title}Name", value=names[what], description=description)
+            cdk.CfnOutput(self, f"{logical_id(what)}Name", value=names[what], description=description)
 
     def _table(self, title: str, stream: dynamodb.StreamViewType | None = None) -> dynamodb.Table:
         table = dynamodb.Table(

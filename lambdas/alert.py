@@ -5,9 +5,9 @@ from contract import alerts
 from lambdas import table
 
 
-def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """SQS records -> one item per anomaly -> receipts; answers with the records that failed."""
-    return table.deliver(event, opened)
+    return table.deliver(event, context, opened)
 
 
 def opened(body: str) -> table.Message:

@@ -225,10 +225,11 @@ def get_rollups(request: Request) -> Answer:
     return 200, {"site": site, "device": device, "rollups": page, "next": following}
 
 
-def _rollup(item: dict[str, Any]) -> dict[str, Any]:
+def _rollup(item: dict[str, Any]) -> dict[str, Any] | None:
     fields = {field: {**total._asdict(), "mean": numbers.canonical(_ROUND.divide(total.sum, Decimal(total.n)))}
               for field, total in table.minute_totals(item).items()}
-    return {"minute": item["sk"][2:], "untrusted": item.get("untrusted", False), "fields": fields}
+    minute = {"minute": item["sk"][2:], "untrusted": item.get("untrusted", False), "fields": fields}
+    return minute if fields else None  # no entry left: its event was received again, in another minute
 
 
 def get_alerts(request: Request) -> Answer:

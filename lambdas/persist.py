@@ -9,9 +9,9 @@ from contract.errors import BadPayload
 from lambdas import table
 
 
-def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """SQS records -> items -> receipts; answers with the records that failed."""
-    return table.deliver(event, opened)
+    return table.deliver(event, context, opened)
 
 
 def opened(body: str) -> table.Message:

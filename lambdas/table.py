@@ -24,6 +24,7 @@ Item = dict[str, Any]
 DAY_S = 24 * 3600
 PUT_CHUNK = 25  # DynamoDB takes no more in one BatchWriteItem
 PUT_ATTEMPTS = 8
+SPARE_MS = 6000  # of a function's time: for one record's attempts and the receipts
 RECEIPT_IDS = 4000  # 27 bytes each: below the 128 KiB of a message
 EVENTS_BY_NUMBER, BY_DAY = "events_by_number", "by_day"  # the two indexes
 CLIENTS: dict[str, Any] = {}  # boto3 clients by service, made once per container; a test may put its own here
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class NotStored(Exception):
-    """DynamoDB left items unprocessed after all attempts; the message comes again."""
+    """DynamoDB left items unprocessed after all attempts, or time was up before the first; the message comes again."""
 
 
 class Message(NamedTuple):
@@ -52,7 +53,7 @@ def client(service: str) -> Any:
     """The boto3 client of a service, made at the first use and kept for the life of the container."""
     if service not in CLIENTS:
         CLIENTS[service] = boto3.client(service, config=Config(
-            connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 5}))
+            connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}))
     return CLIENTS[service]
 
 
@@ -245,16 +246,19 @@ def note_device(kind: str, site: str, device: str) -> None:
 
 # --- from a queue to a table
 
-def deliver(event: Item, opened: Callable[[str], Message]) -> Item:
+def deliver(event: Item, context: Any, opened: Callable[[str], Message]) -> Item:
     """Store what each SQS record carries, then send the receipts; the answer names the records that must come again.
 
-    opened: makes a Message of a record's body, or raises. One bad record does not stop the others.
+    opened: makes a Message of a record's body, or raises. One bad record does not stop the others; those for which a
+    slow table leaves no time come again, so that the others' receipts go out before Lambda ends the function.
     """
     stored: dict[str, list[tuple[str, str]]] = {}
     failed = []
     for record in event["Records"]:
         try:
             message = opened(record["body"])
+            if context is not None and context.get_remaining_time_in_millis() < SPARE_MS:
+                raise NotStored("no time left; the queue brings the message again")
             put_all(message.table, message.items)
         except Exception as error:  # whatever it was: the record is named, and in the end a dead letter
             log.error("not stored: %s", error, exc_info=True, extra={

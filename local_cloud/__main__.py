@@ -19,13 +19,24 @@ from local_cloud.errors import DeployError, Unsupported
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m local_cloud", description="Runs a CDK assembly without an AWS account.")
+    parser = argparse.ArgumentParser(
+        prog="python -m local_cloud", description="Runs a CDK assembly without an AWS account."
+    )
     parser.add_argument("directory", type=Path, metavar="DIR", help="cloud assembly (cdk.out)")
-    parser.add_argument("--parameter", action="append", default=[], metavar="STACK:NAME=VALUE|@FILE",
-                        help="a stack's parameter; @FILE takes the file's content")
+    parser.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="STACK:NAME=VALUE|@FILE",
+        help="a stack's parameter; @FILE takes the file's content",
+    )
     parser.add_argument("--region", help="default: the assembly's, else eu-north-1")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="keeps the CA and logs; default: a temporary directory")
-    parser.add_argument("--gateway-port", type=int, default=8883, help="MQTT over mutual TLS; the next free one when taken")
+    parser.add_argument(
+        "--state", type=Path, metavar="DIR", help="keeps the CA and logs; default: a temporary directory"
+    )
+    parser.add_argument(
+        "--gateway-port", type=int, default=8883, help="MQTT over mutual TLS; the next free one when taken"
+    )
     parser.add_argument("--api-port", type=int, default=5000, help="HTTP API; the next free one when taken")
     parser.add_argument("--aws-port", type=int, default=0, help="AWS_ENDPOINT_URL; default: any")
     parser.add_argument("--control-port", type=int, default=0, help="control port; default: any")
@@ -38,9 +49,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(arguments: argparse.Namespace) -> Options:
     return Options(
-        directory=arguments.directory, parameters=parameters.parse_options(arguments.parameter), region=arguments.region,
-        state=arguments.state, gateway_port=arguments.gateway_port, api_port=arguments.api_port, aws_port=arguments.aws_port,
-        control_port=arguments.control_port, quotas=arguments.quotas == "enforced", aws_endpoint=arguments.aws_endpoint)
+        directory=arguments.directory,
+        parameters=parameters.parse_options(arguments.parameter),
+        region=arguments.region,
+        state=arguments.state,
+        gateway_port=arguments.gateway_port,
+        api_port=arguments.api_port,
+        aws_port=arguments.aws_port,
+        control_port=arguments.control_port,
+        quotas=arguments.quotas == "enforced",
+        aws_endpoint=arguments.aws_endpoint,
+    )
 
 
 def write_atomically(path: Path, content: dict[str, Any]) -> None:
@@ -95,8 +114,11 @@ async def run(options: Options, ready_file: Path | None) -> None:
 def main() -> int:
     """Parse the command line and run."""
     arguments = _parser().parse_args()
-    logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, stream=sys.stderr,
-                        format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
     for chatty in ("uvicorn", "botocore", "boto3", "urllib3", "asyncio", "s3transfer"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:

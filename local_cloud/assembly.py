@@ -1,4 +1,4 @@
-"""A CDK cloud assembly from disk (`cdk.out`: manifest.json, templates, assets) to stacks in the order in which to deploy them."""
+"""A CDK cloud assembly from disk (manifest.json, templates, assets) to stacks in the order in which to deploy them."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,9 @@ class Assembly:
         if asked:
             named.add(asked)
         if len(named) > 1:
-            raise DeployError(f"regions {', '.join(sorted(named))}: the local cloud runs one region; synthesize for one")
+            raise DeployError(
+                f"regions {', '.join(sorted(named))}: the local cloud runs one region; synthesize for one"
+            )
         return named.pop() if named else default
 
 
@@ -44,7 +46,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DeployError(f"{path} is missing; expected a CDK cloud assembly (run `python app.py` or `cdk synth`)") from None
+        raise DeployError(
+            f"{path} is missing; expected a CDK cloud assembly (run `python app.py` or `cdk synth`)"
+        ) from None
     except (ValueError, OSError) as fault:
         raise DeployError(f"{path} cannot be read as JSON: {fault}") from None
     if not isinstance(value, dict):
@@ -80,8 +84,11 @@ def _load_stack(directory: Path, artifact_id: str, artifacts: dict[str, Any]) ->
         template=_read_json(directory / properties["templateFile"]),
         assets=_assets_of(directory, artifacts, depends),
         region=_region_of(artifact.get("environment", "")),
-        dependencies=tuple(artifacts[one].get("properties", {}).get("stackName", one) for one in depends
-                           if artifacts.get(one, {}).get("type") == "aws:cloudformation:stack"),
+        dependencies=tuple(
+            artifacts[one].get("properties", {}).get("stackName", one)
+            for one in depends
+            if artifacts.get(one, {}).get("type") == "aws:cloudformation:stack"
+        ),
         parameters={name: str(value) for name, value in properties.get("parameters", {}).items()},
     )
 
@@ -109,7 +116,7 @@ def in_order(stacks: list[Stack]) -> tuple[Stack, ...]:
 
 
 def load(directory: Path) -> Assembly:
-    """Read an assembly, with or without what the CDK CLI adds, nested stages included; DeployError says what is missing."""
+    """Read an assembly, nested stages included; DeployError says what is missing."""
     stacks = list(_stacks_in(directory))
     if not stacks:
         raise DeployError(f"{directory / 'manifest.json'} lists no stack")

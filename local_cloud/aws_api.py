@@ -9,7 +9,7 @@ import inspect
 import json
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -43,9 +43,16 @@ class AwsApi:
     """Dispatches requests. `targets` maps the part of X-Amz-Target before the dot to a handler(target, body);
     `written()` is called after each write to DynamoDB."""
 
-    def __init__(self, targets: dict[str, Targeted], iot: Callable[[Request], Response], publish: Publish,
-                 functions: FunctionService, subscriptions: Subscriptions, forwarder: Forwarder,
-                 written: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        targets: Mapping[str, Targeted],
+        iot: Callable[[Request], Response],
+        publish: Publish,
+        functions: FunctionService,
+        subscriptions: Subscriptions,
+        forwarder: Forwarder,
+        written: Callable[[], None],
+    ) -> None:
         self._targets = targets
         self._iot = iot
         self._publish = publish
@@ -88,8 +95,11 @@ class AwsApi:
             return json_response(400, {"__type": "SerializationException", "message": f"body is not JSON: {fault}"})
         answer = handler(target, body)
         status, content = await answer if inspect.isawaitable(answer) else answer
+        response = json_response(status, content, "application/x-amz-json-1.0")
         error = sqs_api.error_header(content) if target.startswith("AmazonSQS.") else None
-        return json_response(status, content, "application/x-amz-json-1.0", **({"x_amzn_query_error": error} if error else {}))
+        if error:
+            response.headers.append(("x-amzn-query-error", error))
+        return response
 
     async def _publish_to_topic(self, request: Request) -> Response:
         parts = urlsplit(request.target)
@@ -102,8 +112,11 @@ class AwsApi:
     async def _invoke(self, name: str, request: Request) -> Response:
         function = self._functions.by_name(name)
         if function is None:
-            return json_response(404, {"Type": "User", "Message": f"Function not found: {name}"},
-                                 x_amzn_ErrorType="ResourceNotFoundException")
+            return json_response(
+                404,
+                {"Type": "User", "Message": f"Function not found: {name}"},
+                x_amzn_ErrorType="ResourceNotFoundException",
+            )
         kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
         if kind == "DryRun":
             return Response(204)
@@ -111,8 +124,11 @@ class AwsApi:
             await function.invoke_async(request.body or b"{}")
             return Response(202)
         invocation = await function.invoke(request.body or b"{}")
-        headers = [("Content-Type", "application/json"), ("X-Amz-Executed-Version", "$LATEST"),
-                   ("x-amzn-RequestId", invocation.request_id)]
+        headers = [
+            ("Content-Type", "application/json"),
+            ("X-Amz-Executed-Version", "$LATEST"),
+            ("x-amzn-RequestId", invocation.request_id),
+        ]
         if invocation.error is not None:
             headers.append(("X-Amz-Function-Error", "Unhandled"))
         if request.headers.get("x-amz-log-type") == "Tail":
@@ -127,9 +143,15 @@ class AwsApi:
         response = await self._forwarder.send(request)
         if response.status == 200 and action == "Publish" and "TopicArn" in form:
             found = re.search(rb"<MessageId>([^<]+)</MessageId>", response.body)
-            await self._subscriptions.deliver(Notification(
-                form["TopicArn"][0], found.group(1).decode() if found else str(uuid.uuid4()), form["Message"][0],
-                form.get("Subject", [None])[0], _message_attributes(form)))
+            await self._subscriptions.deliver(
+                Notification(
+                    form["TopicArn"][0],
+                    found.group(1).decode() if found else str(uuid.uuid4()),
+                    form["Message"][0],
+                    form.get("Subject", [None])[0],
+                    _message_attributes(form),
+                )
+            )
         return response
 
 

@@ -1,4 +1,4 @@
-"""The AWS API behind ours: requests from the AWS endpoint go on to moto's process, or to a given endpoint, and come back."""
+"""The AWS API behind ours: requests from the AWS endpoint go on to moto's process, or a given endpoint."""
 
 import asyncio
 import contextlib
@@ -29,11 +29,21 @@ class MotoProcess:
 
     async def start(self) -> str:
         """Start it and return its URL; DeployError when it does not come up."""
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path[1:]])}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path[1:]]),
+        }
         with self._log_path.open("ab") as log_file:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "local_cloud.moto_server", stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE, stderr=log_file, start_new_session=True, env=environment)
+                sys.executable,
+                "-m",
+                "local_cloud.moto_server",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log_file,
+                start_new_session=True,
+                env=environment,
+            )
         assert self._process.stdout is not None
         try:
             line = await asyncio.wait_for(self._process.stdout.readline(), START_DEADLINE_S)
@@ -86,14 +96,18 @@ class Forwarder:
                         return await self._exchange(reader, writer, data, request.method)
                 writer.close()
             try:
-                reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls or None,
-                                                               limit=http_wire.HEAD_LIMIT_BYTES)
+                reader, writer = await asyncio.open_connection(
+                    self._host, self._port, ssl=self._tls or None, limit=http_wire.HEAD_LIMIT_BYTES
+                )
                 return await self._exchange(reader, writer, data, request.method)
             except (OSError, asyncio.IncompleteReadError) as fault:
-                return http_wire.Response(502, f"the AWS API behind the local cloud does not answer: {fault}\n".encode())
+                return http_wire.Response(
+                    502, f"the AWS API behind the local cloud does not answer: {fault}\n".encode()
+                )
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes,
-                        method: str) -> http_wire.Response:
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes, method: str
+    ) -> http_wire.Response:
         writer.write(data)
         await writer.drain()
         response, reusable = await http_wire.read_response(reader, method)
@@ -120,8 +134,12 @@ def _encode(request: http_wire.Request) -> bytes:
 def client_factory(url: str, region: str) -> Callable[[str], Any]:
     """`client(service)` for boto3 clients of this endpoint with local credentials; each is made once."""
     session = boto3.session.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=region)
-    config = Config(retries={"max_attempts": 1}, max_pool_connections=16, account_id_endpoint_mode="disabled",
-                    s3={"addressing_style": "path"})
+    config = Config(
+        retries={"max_attempts": 1},
+        max_pool_connections=16,
+        account_id_endpoint_mode="disabled",
+        s3={"addressing_style": "path"},
+    )
     made: dict[str, Any] = {}
 
     def client(service: str) -> Any:

@@ -17,11 +17,11 @@ from local_cloud import assembly, firehose, ports, sqs_api
 from local_cloud.aws_api import AwsApi
 from local_cloud.backend import Forwarder, MotoProcess
 from local_cloud.control import ControlPort
-from local_cloud.deployer import Deployer
+from local_cloud.deployer import Deployer, check
 from local_cloud.http_wire import Request, Response, Server
 from local_cloud.iot_api import IotApi
-from local_cloud.parameters import Given
 from local_cloud.observation import describe, flush, switch
+from local_cloud.parameters import Given
 from local_cloud.services import LocalServices, Place
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class LocalCloud:
         self._services: LocalServices | None = None
         self._deployer: Deployer | None = None
         self._changing = asyncio.Lock()
+        self.running = False
 
     async def start(self) -> None:
         """Deploy and run everything; DeployError or Unsupported when it cannot be, and then nothing is left running."""
@@ -72,19 +73,38 @@ class LocalCloud:
             raise
 
     async def _start(self) -> None:
+        check(self.assembly, self.options.parameters)
+        await ports.listen("control", self.options.control_port, self._control.start, move=False)
+        await ports.listen(
+            "AWS endpoint", self.options.aws_port, lambda port: self._aws_server.start(HOST, port), move=False
+        )
         state = self._state_directory()
         backend_url = await self._backend_url(state)
         self._forwarder = Forwarder(backend_url)
-        await ports.listen("AWS endpoint", self.options.aws_port, lambda port: self._aws_server.start(HOST, port), move=False)
-        self._services = LocalServices(Place(self.region, state, backend_url, self.aws_url, self.options.api_port,
-                                             self.options.quotas))
+        services = self._services = LocalServices(
+            Place(self.region, state, backend_url, self.aws_url, self.options.api_port, self.options.quotas)
+        )
         self._aws = self._aws_api(self._forwarder)
-        await self.services.bootstrap()
-        self._deployer = Deployer(self.assembly, self.services, self.options.parameters)
+        await services.bootstrap()
+        self._deployer = Deployer(self.assembly, services, self.options.parameters)
+        await self._deploy()
+        await ports.listen(
+            "device gateway", self.options.gateway_port, lambda port: _ignore(services.gateway.start(HOST, port))
+        )
+        self.running = True
+
+    async def _deploy(self) -> None:
+        """Deploy, and start a worker of each function so that its first event does not wait for imports."""
         await self.deployer.deploy()
-        gateway = self.services.gateway
-        await ports.listen("device gateway", self.options.gateway_port, lambda port: _ignore(gateway.start(HOST, port)))
-        await ports.listen("control", self.options.control_port, self._control.start, move=False)
+        functions = [self.services.functions.by_name(name) for name in self.services.functions.names()]
+        await asyncio.gather(*(function.start() for function in functions if function is not None))
+
+    def _state_directory(self) -> Path:
+        if self.options.state is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="local-cloud-", ignore_cleanup_errors=True)
+        state = self.options.state or Path(self._temporary.name if self._temporary else "")
+        state.mkdir(parents=True, exist_ok=True)
+        return state.resolve()
 
     @property
     def services(self) -> LocalServices:
@@ -98,13 +118,6 @@ class LocalCloud:
         assert self._deployer is not None, "the local cloud is not started"
         return self._deployer
 
-    def _state_directory(self) -> Path:
-        if self.options.state is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="local-cloud-", ignore_cleanup_errors=True)
-        state = self.options.state or Path(self._temporary.name if self._temporary else "")
-        state.mkdir(parents=True, exist_ok=True)
-        return state.resolve()
-
     async def _backend_url(self, state: Path) -> str:
         if self.options.aws_endpoint:
             return self.options.aws_endpoint.rstrip("/")
@@ -114,10 +127,19 @@ class LocalCloud:
     def _aws_api(self, forwarder: Forwarder) -> AwsApi:
         services = self.services
         iot = IotApi(services.registry, lambda: f"localhost:{services.gateway.port}")
-        targets = {"AmazonSQS": partial(sqs_api.handle, services.queues),
-                   "Firehose_20150804": partial(firehose.handle, services.firehose)}
-        return AwsApi(targets, iot.handle, services.gateway.publish, services.functions, services.subscriptions, forwarder,
-                      services.nudge)
+        targets = {
+            "AmazonSQS": partial(sqs_api.handle, services.queues),
+            "Firehose_20150804": partial(firehose.handle, services.firehose),
+        }
+        return AwsApi(
+            targets,
+            iot.handle,
+            services.gateway.publish,
+            services.functions,
+            services.subscriptions,
+            forwarder,
+            services.nudge,
+        )
 
     async def _handle_aws(self, request: Request) -> Response:
         if self._aws is None:
@@ -131,6 +153,7 @@ class LocalCloud:
 
     async def close(self) -> None:
         """Stop everything; no process stays behind. Safe to call twice."""
+        self.running = False
         await self._control.close()
         if self._services is not None:
             await self._services.close()
@@ -145,7 +168,7 @@ class LocalCloud:
     async def deploy(self) -> None:
         """Deploy the stacks that are not deployed (all, after a destroy)."""
         async with self._changing:
-            await self.deployer.deploy()
+            await self._deploy()
 
     async def destroy(self) -> list[str]:
         """Delete every resource in reverse order; returns what its DeletionPolicy retains, one line each."""
@@ -159,11 +182,19 @@ class LocalCloud:
         return {
             "pid": os.getpid(),
             "region": self.region,
-            "ports": {"gateway": services.gateway.port, "aws": self._aws_server.port, "control": self._control.port,
-                      "api": next((api.port for api in services.apis.values()), None)},
-            "endpoints": {"gateway": {"host": "localhost", "port": services.gateway.port},
-                          "api": next(iter(apis.values()), None), "apis": apis, "aws": self.aws_url,
-                          "control": f"http://{HOST}:{self._control.port}"},
+            "ports": {
+                "gateway": services.gateway.port,
+                "aws": self._aws_server.port,
+                "control": self._control.port,
+                "api": next((api.port for api in services.apis.values()), None),
+            },
+            "endpoints": {
+                "gateway": {"host": "localhost", "port": services.gateway.port},
+                "api": next(iter(apis.values()), None),
+                "apis": apis,
+                "aws": self.aws_url,
+                "control": f"http://{HOST}:{self._control.port}",
+            },
             "ca_file": str(services.pki.certificate_path),
             "outputs": self._outputs(apis),
             "physical_names": deployer.physical_names(),
@@ -181,7 +212,7 @@ class LocalCloud:
         return outputs
 
     async def flush(self, deadline_s: float) -> dict[str, Any]:
-        """Deliver what Firehose and batching windows hold and wait until nothing waits; {"idle", "waiting", "seconds"}."""
+        """Deliver what Firehose and batching windows hold, wait until nothing waits: {"idle", "waiting", "seconds"}."""
         return await flush(self.services, deadline_s)
 
     async def state(self) -> dict[str, Any]:

@@ -17,6 +17,8 @@ FLUSH_DEADLINE_S = 60.0
 class Controlled(Protocol):
     """What the control port needs of the local cloud."""
 
+    @property
+    def running(self) -> bool: ...
     async def flush(self, deadline_s: float) -> dict[str, Any]: ...
     async def state(self) -> dict[str, Any]: ...
     def endpoints(self) -> dict[str, Any]: ...
@@ -32,8 +34,13 @@ class ControlPort:
         self._cloud = cloud
         self._server = Server(self.handle)
         self._routes: dict[tuple[str, str], Callable[[Request], Awaitable[tuple[int, Any]]]] = {
-            ("POST", "/flush"): self._flush, ("GET", "/state"): self._state, ("GET", "/endpoints"): self._endpoints,
-            ("POST", "/destroy"): self._destroy, ("POST", "/deploy"): self._deploy, ("POST", "/faults"): self._faults}
+            ("POST", "/flush"): self._flush,
+            ("GET", "/state"): self._state,
+            ("GET", "/endpoints"): self._endpoints,
+            ("POST", "/destroy"): self._destroy,
+            ("POST", "/deploy"): self._deploy,
+            ("POST", "/faults"): self._faults,
+        }
 
     @property
     def port(self) -> int:
@@ -50,6 +57,8 @@ class ControlPort:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; faults of the template or the request are 409 and 400 with their text."""
+        if not self._cloud.running:
+            return _answer(503, {"error": "the local cloud is starting or stopping"})
         path = urlsplit(request.target).path
         route = self._routes.get((request.method, path))
         if route is None:
@@ -86,7 +95,7 @@ class ControlPort:
         return 200, self._cloud.endpoints()
 
     async def _faults(self, request: Request) -> tuple[int, Any]:
-        """Set switches: {"gateway": {"cut": {}}, "kill_function": "Id", "rules": {"name": false}, "quotas": "lifted"}."""
+        """Set switches, for example {"gateway": {"cut": {}}, "rules": {"name": false}}: see observation.switch."""
         body = json.loads(request.body or b"{}")
         if not isinstance(body, dict):
             raise ValueError(f"body is {type(body).__name__}, expected an object of switches")

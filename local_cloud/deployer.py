@@ -78,6 +78,19 @@ def _needs(entry: dict[str, Any]) -> Iterator[str]:
         yield name
 
 
+def check(assembly: Assembly, given: parameters.Given) -> None:
+    """Raise Unsupported with every fault of every stack, before anything is made; DeployError for an unknown stack."""
+    unknown = sorted(set(given) - {stack.name for stack in assembly.stacks})
+    if unknown:
+        raise DeployError(
+            f"--parameter for stack {unknown[0]!r}: no such stack; "
+            f"there are {', '.join(stack.name for stack in assembly.stacks)}"
+        )
+    faults = [fault for stack in assembly.stacks for fault in template_check.faults_of(stack)]
+    if faults:
+        raise Unsupported("\n".join(dict.fromkeys(faults)))
+
+
 class Deployer:
     """Deploys and destroys one assembly at the given services. `given` holds parameters by stack and name."""
 
@@ -87,19 +100,9 @@ class Deployer:
         self._given = given
         self.stacks: dict[str, DeployedStack] = {}
 
-    def check(self) -> None:
-        """Raise Unsupported with every fault of every stack."""
-        unknown = sorted(set(self._given) - {stack.name for stack in self._assembly.stacks})
-        if unknown:
-            raise DeployError(f"--parameter for stack {unknown[0]!r}: no such stack; "
-                              f"there are {', '.join(stack.name for stack in self._assembly.stacks)}")
-        faults = [fault for stack in self._assembly.stacks for fault in template_check.faults_of(stack)]
-        if faults:
-            raise Unsupported("\n".join(dict.fromkeys(faults)))
-
     async def deploy(self) -> None:
         """Create every stack that is not deployed yet; on a fault, roll its stack back and raise."""
-        self.check()
+        check(self._assembly, self._given)
         for stack in self._assembly.stacks:
             if stack.name not in self.stacks:
                 await self._deploy_stack(stack)
@@ -108,8 +111,11 @@ class Deployer:
         deployed = DeployedStack(stack.name)
         resolver = await self._resolver(stack, deployed)
         entries = stack.template.get("Resources", {})
-        wanted = [logical_id for logical_id, entry in entries.items()
-                  if "Condition" not in entry or resolver.condition(entry["Condition"])]
+        wanted = [
+            logical_id
+            for logical_id, entry in entries.items()
+            if "Condition" not in entry or resolver.condition(entry["Condition"])
+        ]
         providers = template_check.emulated_providers(stack)
         try:
             for logical_id in creation_order(stack, wanted):
@@ -122,10 +128,16 @@ class Deployer:
         self.stacks[stack.name] = deployed
 
     async def _resolver(self, stack: Stack, deployed: DeployedStack) -> Resolver:
-        pseudo = {"AWS::AccountId": self._services.account_id, "AWS::Region": self._services.region, "AWS::Partition": "aws",
-                  "AWS::URLSuffix": "amazonaws.com", "AWS::StackName": stack.name, "AWS::NotificationARNs": [],
-                  "AWS::StackId": f"arn:aws:cloudformation:{self._services.region}:{self._services.account_id}:"
-                                  f"stack/{stack.name}/{uuid.uuid4()}"}
+        pseudo = {
+            "AWS::AccountId": self._services.account_id,
+            "AWS::Region": self._services.region,
+            "AWS::Partition": "aws",
+            "AWS::URLSuffix": "amazonaws.com",
+            "AWS::StackName": stack.name,
+            "AWS::NotificationARNs": [],
+            "AWS::StackId": f"arn:aws:cloudformation:{self._services.region}:{self._services.account_id}:"
+            f"stack/{stack.name}/{uuid.uuid4()}",
+        }
         given = {**stack.parameters, **self._given.get(stack.name, {})}
         try:
             found = await asyncio.to_thread(parameters.values, stack.template, given, self._ssm_value)
@@ -154,6 +166,9 @@ class Deployer:
             raise type(fault)(f"{where}: {fault}") from None
         except (BotoCoreError, ClientError) as fault:
             raise DeployError(f"{where}: {fault}") from fault
+        except (KeyError, TypeError, ValueError, AttributeError) as fault:
+            text = f"{where}: its properties are not of the expected shape: {type(fault).__name__}: {fault}"
+            raise DeployError(text) from fault
         log.debug("%s: created %s", where, applied.ref)
         return Resource(stack.name, logical_id, kind, applied, entry.get("DeletionPolicy", "Delete"))
 
@@ -181,7 +196,7 @@ class Deployer:
     async def destroy(self) -> list[Resource]:
         """Delete everything in reverse order; returns what its DeletionPolicy retains.
 
-        DeployError names the first resource that cannot be deleted; what is left stays deployed and a further call goes on.
+        DeployError names the first resource that cannot be deleted; the rest stays, and a further call goes on.
         """
         kept: list[Resource] = []
         for name in reversed(list(self.stacks)):
@@ -208,8 +223,10 @@ class Deployer:
 
     def physical_names(self) -> dict[str, dict[str, str]]:
         """What Ref gives, by stack and logical id."""
-        return {name: {logical_id: resource.ref for logical_id, resource in stack.resources.items()}
-                for name, stack in self.stacks.items()}
+        return {
+            name: {logical_id: resource.ref for logical_id, resource in stack.resources.items()}
+            for name, stack in self.stacks.items()
+        }
 
     def applied_count(self) -> int:
         """How many resources are deployed."""

@@ -5,8 +5,8 @@ Raised by every part that reads CloudFormation properties; caught by the deploye
 
 
 class Unsupported(Exception):
-    """A property, type, intrinsic, function or action that the local cloud would not honour: `"<property>: <why, what to do>"`."""
+    """A property, type, intrinsic, function or action that the local cloud would not honour: "<which>: <why>"."""
 
 
 class DeployError(Exception):
-    """A template, parameter or resource that CloudFormation would refuse as well; the text says where and what to do."""
+    """A template, parameter or resource that CloudFormation would refuse as well; says where and what to do."""

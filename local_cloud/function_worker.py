@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 INIT_LIMIT_S = 60.0  # AWS gives 10 s and then starts again; a laptop that starts six workers at once needs longer
 STOP_GRACE_S = 2.0
+MAX_LOG_BYTES = 32 * 1024 * 1024
 STANDIN_DIR = Path(__file__).parent / "runtime_standin"
 
 
@@ -40,6 +42,13 @@ def append_log(log_path: Path, text: str) -> None:
     """Append to a function's log; its worker appends to the same file, so that the order is kept."""
     with log_path.open("ab") as output:
         output.write(text.encode("utf-8", "replace"))
+
+
+def bound_log(log_path: Path) -> None:
+    """Once a log is larger than MAX_LOG_BYTES, move it to <name>.log.1 and go on with an empty one (workers append)."""
+    if log_path.stat().st_size > MAX_LOG_BYTES:
+        shutil.copyfile(log_path, log_path.with_suffix(".log.1"))
+        os.truncate(log_path, 0)
 
 
 def uses_standin() -> bool:

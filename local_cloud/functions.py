@@ -8,34 +8,21 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from local_cloud.async_events import AsyncEvents, SendTo
 from local_cloud.errors import DeployError
 from local_cloud.function_settings import WHERE, FunctionSettings, settings_from
-from local_cloud.function_worker import Program, Worker, append_log, base_environment
-from local_cloud.properties import integer, refuse_unknown
-from local_cloud.runtime_api import Call, Outcome
+from local_cloud.function_worker import Program, Worker, append_log, base_environment, bound_log
+from local_cloud.runtime_api import Call, Invocation, Outcome
 
 log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 6_291_456
 LOG_TAIL_BYTES = 4096
-SendTo = Callable[[str, str], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """What one invocation came to. `error` is None on success, else Lambda's error object; log_tail ≤ 4 KB."""
-
-    request_id: str
-    payload: bytes
-    error: dict[str, Any] | None
-    duration_ms: float
-    log_tail: str
 
 
 class Function:
@@ -50,30 +37,17 @@ class Function:
         self.last_error: dict[str, Any] | None = None
         self.counters: dict[str, float] = {"invocations": 0, "errors": 0, "timeouts": 0, "cold_starts": 0,
                                            "duration_ms": 0.0, "async_failed": 0}
-        self._service = service
         self._program = program
         self._slots = asyncio.Semaphore(self.concurrency)
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
-        self._async: set[asyncio.Task[None]] = set()
-        self._async_retries = 2
-        self._max_event_age_s = 21_600
-        self._on_failure_arn: str | None = None
-        self._on_success_arn: str | None = None
+        self._closed = False
+        self._events = AsyncEvents(name, self.arn, self.invoke, service.send_to, service.async_retry_delays_s,
+                                   settings.dead_letter_arn, self.counters)
 
     def configure_async(self, properties: Mapping[str, Any]) -> None:
         """Apply AWS::Lambda::EventInvokeConfig properties to invoke_async()."""
-        where = "AWS::Lambda::EventInvokeConfig"
-        refuse_unknown(where, properties, {"FunctionName", "Qualifier", "MaximumRetryAttempts",
-                                           "MaximumEventAgeInSeconds", "DestinationConfig"})
-        self._async_retries = integer(f"{where}.MaximumRetryAttempts", properties.get("MaximumRetryAttempts", 2),
-                                      0, 2)
-        self._max_event_age_s = integer(f"{where}.MaximumEventAgeInSeconds",
-                                        properties.get("MaximumEventAgeInSeconds", 21_600), 60, 21_600)
-        destinations = properties.get("DestinationConfig", {})
-        refuse_unknown(f"{where}.DestinationConfig", destinations, {"OnFailure", "OnSuccess"})
-        self._on_failure_arn = destinations.get("OnFailure", {}).get("Destination")
-        self._on_success_arn = destinations.get("OnSuccess", {}).get("Destination")
+        self._events.configure(properties)
 
     async def start(self) -> None:
         """Start one worker ahead of the first call (it imports the handler now rather than then)."""
@@ -90,6 +64,7 @@ class Function:
             return self._finish(request_id, outcome, 0.0, "")
         async with self._slots:
             call = Call(request_id, body, self.arn, self.settings.timeout_s, _trace_id())
+            bound_log(self.log_path)
             log_at = self.log_path.stat().st_size
             self._log_platform("start", f"START RequestId: {request_id} Version: $LATEST\n", request_id, {})
             outcome = await self._run(call)
@@ -100,7 +75,10 @@ class Function:
     async def _run(self, call: Call) -> Outcome:
         """Give the call to a worker; when a warm one turns out to have died meanwhile, to another."""
         while True:
-            worker = self._idle.pop() if self._idle else await self._new_worker()
+            try:
+                worker = self._idle.pop() if self._idle else await self._new_worker()
+            except OSError as fault:
+                return Outcome.failed("Runtime.InvalidEntrypoint", f"the worker process did not start: {fault}")
             was_warm = worker.warm
             try:
                 outcome = await worker.run(call)
@@ -111,21 +89,15 @@ class Function:
 
     async def invoke_async(self, event: dict[str, Any] | bytes) -> str:
         """Queue one event: retried after a function error, then sent to the on-failure destination. Returns its id."""
-        body = event if isinstance(event, bytes) else json.dumps(event).encode()
-        event_id = str(uuid.uuid4())
-        task = asyncio.create_task(self._run_async(body, event_id))
-        self._async.add(task)
-        task.add_done_callback(self._async.discard)
-        return event_id
+        return self._events.submit(event if isinstance(event, bytes) else json.dumps(event).encode())
 
     def idle(self) -> bool:
         """Nothing runs and no asynchronous event waits for its (next) try."""
-        return not self._async and len(self._idle) == len(self._workers)
+        return not self._events.waiting() and len(self._idle) == len(self._workers)
 
     async def drain(self) -> None:
         """Wait until every asynchronous event has been done or given up."""
-        while self._async:
-            await asyncio.wait(set(self._async))
+        await self._events.drain()
 
     def kill(self) -> None:
         """Kill every worker as it stands (fault switch): running calls fail, the next one starts a fresh worker."""
@@ -134,16 +106,23 @@ class Function:
 
     async def close(self) -> None:
         """End all workers and drop asynchronous events that still wait."""
-        for task in list(self._async):
-            task.cancel()
+        self._closed = True
+        self._events.close()
         await asyncio.gather(*(worker.close() for worker in self._workers))
         self._workers.clear()
         self._idle.clear()
 
     async def _new_worker(self) -> Worker:
+        if self._closed:
+            raise RuntimeError(f"function {self.name} is closed; nothing runs it any more")
         worker = Worker(self._program)
         self._workers.add(worker)
-        await worker.start()
+        try:
+            await worker.start()
+        except OSError:
+            self._workers.discard(worker)
+            await worker.close()
+            raise
         self.counters["cold_starts"] += 1
         return worker
 
@@ -187,55 +166,6 @@ class Function:
             written.seek(max(log_at, size - LOG_TAIL_BYTES))
             return written.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
 
-    async def _run_async(self, body: bytes, event_id: str) -> None:
-        queued_at_s = time.monotonic()
-        attempts = 0
-        while True:
-            attempts += 1
-            invocation = await self.invoke(body)
-            if invocation.error is None:
-                await self._report_async(self._on_success_arn, body, invocation, "Success", attempts)
-                return
-            condition = "RetriesExhausted"
-            if attempts > self._async_retries:
-                break
-            await asyncio.sleep(self._service.async_retry_delays_s[attempts - 1])
-            if time.monotonic() - queued_at_s > self._max_event_age_s:
-                condition = "EventAgeExceeded"
-                break
-        self.counters["async_failed"] += 1
-        log.error("function %s: event %s failed %d times; %s", self.name, event_id, attempts,
-                  "it goes to its destination" if self._failure_targets() else "it has no destination and is lost")
-        if self.settings.dead_letter_arn:
-            await self._send(self.settings.dead_letter_arn, body.decode("utf-8", "replace"))
-        await self._report_async(self._on_failure_arn, body, invocation, condition, attempts)
-
-    def _failure_targets(self) -> list[str]:
-        return [arn for arn in (self.settings.dead_letter_arn, self._on_failure_arn) if arn]
-
-    async def _report_async(self, arn: str | None, body: bytes, invocation: Invocation, condition: str,
-                            attempts: int) -> None:
-        if arn is None:
-            return
-        response: dict[str, Any] = {"statusCode": 200, "executedVersion": "$LATEST"}
-        if invocation.error is not None:
-            response["functionError"] = "Unhandled"
-        await self._send(arn, json.dumps({
-            "version": "1.0", "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
-            "requestContext": {"requestId": invocation.request_id, "functionArn": f"{self.arn}:$LATEST",
-                               "condition": condition, "approximateInvokeCount": attempts},
-            "requestPayload": json.loads(body), "responseContext": response,
-            "responsePayload": json.loads(invocation.payload or b"null")}))
-
-    async def _send(self, arn: str, text: str) -> None:
-        if self._service.send_to is None:
-            log.error("function %s: nothing is there to send to %s; %d bytes are lost", self.name, arn, len(text))
-            return
-        try:
-            await self._service.send_to(arn, text)
-        except Exception:
-            log.exception("function %s: its destination %s did not take %d bytes", self.name, arn, len(text))
-
 
 def _trace_id() -> str:
     return f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Parent={uuid.uuid4().hex[:16]};Sampled=0"
@@ -261,6 +191,8 @@ class FunctionService:
         """A function from AWS::Lambda::Function properties and the directory its zip was made from."""
         if name in self._functions:
             raise DeployError(f"{WHERE}: a function named {name} exists; delete it or choose another name")
+        if not code_dir.is_dir():
+            raise DeployError(f"{WHERE}.Code: {code_dir} is no directory; synthesize the assembly again")
         settings = settings_from(properties)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         log_path = self.log_dir / f"{name}.log"

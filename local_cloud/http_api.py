@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import time
@@ -116,6 +117,7 @@ class HttpApi:
 
     async def start(self, port: int = 0, host: str = "127.0.0.1") -> None:
         """Answer on a port (0: any free one, then in `port`); OSError when it is taken."""
+        await _refuse_taken(port)
         listening = socket.create_server((host, port), backlog=256)
         self.port = listening.getsockname()[1]
         self.endpoint = f"http://{host}:{self.port}"
@@ -203,6 +205,17 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+async def _refuse_taken(port: int) -> None:
+    """OSError when something answers on this port of localhost: macOS lets a second server bind beside AirPlay's."""
+    for host in ("127.0.0.1", "::1") if port else ():
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 0.5)
+        except (OSError, TimeoutError):
+            continue
+        writer.close()
+        raise OSError(errno.EADDRINUSE, f"port {port} is in use on {host}")
 
 
 def _message(status: int, text: str) -> Response:

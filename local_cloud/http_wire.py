@@ -24,7 +24,7 @@ class BadRequest(Exception):
 
 @dataclass
 class Request:
-    """One request: `target` is path and query as sent; header names are lower case in `headers`, as sent in `raw_headers`."""
+    """One request: `target` is path and query as sent; `headers` has lower-case names, `raw_headers` those sent."""
 
     method: str
     target: str
@@ -149,8 +149,11 @@ async def _answer(handler: Handler, request: Request) -> Response:
         return await handler(request)
     except Exception:
         log.exception("%s %s failed", request.method, request.target)
-        return Response(500, b'{"message": "internal error of the local cloud; see its log"}\n',
-                        [("Content-Type", "application/json")])
+        return Response(
+            500,
+            b'{"message": "internal error of the local cloud; see its log"}\n',
+            [("Content-Type", "application/json")],
+        )
 
 
 class Server:

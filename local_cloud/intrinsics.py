@@ -25,7 +25,7 @@ class Deployed(Protocol):
 def intrinsic_of(node: Any) -> tuple[str, Any] | None:
     """(function, argument) when the node is a call of an intrinsic, known or not."""
     if isinstance(node, dict) and len(node) == 1:
-        (key, argument), = node.items()
+        ((key, argument),) = node.items()
         if key == "Ref" or key.startswith("Fn::"):
             return key, argument
     return None
@@ -45,19 +45,24 @@ def _get_att_parts(argument: Any) -> tuple[str, Any]:
         return logical_id, attribute
     if isinstance(argument, list) and len(argument) == 2 and isinstance(argument[0], str):
         return argument[0], argument[1]
-    raise DeployError(f"Fn::GetAtt {argument!r}: expected [logical id, attribute] or \"id.attribute\"")
+    raise DeployError(f'Fn::GetAtt {argument!r}: expected [logical id, attribute] or "id.attribute"')
 
 
 def _sub_parts(argument: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(argument, str):
         return argument, {}
-    if isinstance(argument, list) and len(argument) == 2 and isinstance(argument[0], str) and isinstance(argument[1], dict):
+    if (
+        isinstance(argument, list)
+        and len(argument) == 2
+        and isinstance(argument[0], str)
+        and isinstance(argument[1], dict)
+    ):
         return argument[0], argument[1]
     raise DeployError(f"Fn::Sub {argument!r}: expected a string or [string, map]")
 
 
 def references(node: Any) -> Iterator[tuple[str, str | None]]:
-    """Each (name, attribute or None) that Ref, Fn::GetAtt and Fn::Sub below this node name, pseudo parameters included."""
+    """Each (name, attribute or None) that Ref, Fn::GetAtt and Fn::Sub below this node name, AWS::… included."""
     for one in walk(node):
         call = intrinsic_of(one)
         if call is None:
@@ -82,8 +87,14 @@ class Resolver:
     `ssm_value(name)` gives an SSM String parameter's value (it may block); DeployError when there is none.
     """
 
-    def __init__(self, template: dict[str, Any], pseudo: dict[str, Any], parameters: dict[str, Any],
-                 deployed: Mapping[str, Deployed], ssm_value: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        template: dict[str, Any],
+        pseudo: dict[str, Any],
+        parameters: dict[str, Any],
+        deployed: Mapping[str, Deployed],
+        ssm_value: Callable[[str], str],
+    ) -> None:
         self._template = template
         self._pseudo = pseudo
         self._parameters = parameters
@@ -92,7 +103,7 @@ class Resolver:
         self._conditions: dict[str, bool] = {}
 
     def resolve(self, node: Any) -> Any:
-        """The plain value of a node; NO_VALUE members vanish from objects and lists; dynamic references are replaced."""
+        """The plain value of a node; NO_VALUE members vanish, dynamic references are replaced."""
         return self._dynamic(self._value(node))
 
     def condition(self, name: str) -> bool:
@@ -137,7 +148,9 @@ class Resolver:
 
     def _resource(self, name: str) -> Deployed:
         if name not in self._deployed:
-            raise DeployError(f"reference to {name!r}, which is no parameter and no deployed resource (is its Condition false?)")
+            raise DeployError(
+                f"reference to {name!r}, which is no parameter and no deployed resource (is its Condition false?)"
+            )
         return self._deployed[name]
 
     def _get_att(self, argument: Any) -> Any:
@@ -145,7 +158,9 @@ class Resolver:
         attribute = self._value(attribute)
         attributes = self._resource(name).attributes
         if attribute not in attributes:
-            raise Unsupported(f"Fn::GetAtt {name}.{attribute}: unknown attribute; known: {', '.join(sorted(attributes)) or 'none'}")
+            raise Unsupported(
+                f"Fn::GetAtt {name}.{attribute}: unknown attribute; known: {', '.join(sorted(attributes)) or 'none'}"
+            )
         return attributes[attribute]
 
     def _sub(self, argument: Any) -> str:
@@ -226,7 +241,9 @@ class Resolver:
     def _dynamic_value(self, match: re.Match[str]) -> str:
         service, argument = match.groups()
         if service != "ssm":
-            raise Unsupported(f"{match.group(0)}: only {{{{resolve:ssm:NAME}}}} is known here; hand the value over as an SSM String")
+            raise Unsupported(
+                f"{match.group(0)}: only {{{{resolve:ssm:NAME}}}} is known here; hand the value over as an SSM String"
+            )
         return self._ssm_value(argument)
 
 
@@ -247,7 +264,7 @@ def _text(value: Any, where: str) -> str:
 def refusal(function: str) -> str:
     """Why an intrinsic is refused and what to do instead."""
     if function == "Fn::ImportValue":
-        return "Fn::ImportValue: exports block later updates and are not emulated; hand the value over as an SSM String parameter"
+        return "Fn::ImportValue: exports are not emulated; hand the value over as an SSM String parameter"
     return f"{function}: unknown intrinsic; known: {', '.join(sorted(FUNCTIONS))}"
 
 

@@ -1,4 +1,4 @@
-"""IoT's control-plane API for what scripts and handlers need: requests from the AWS endpoint in, the gateway's registry out.
+"""IoT's control-plane API for what scripts and handlers need: requests of the AWS endpoint in, the registry out.
 
 Anything else is refused with 501 rather than answered from moto, whose registry knows none of the gateway's things.
 """
@@ -13,8 +13,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from local_cloud.gateway import Certificate, Registry, RegistryError
 from local_cloud.http_wire import Request, Response
 
-KNOWN = ("DescribeEndpoint, ListThings, DescribeThing, ListThingPrincipals, ListCertificates, DescribeCertificate, "
-         "UpdateCertificate, ListPrincipalThings, ListAttachedPolicies, ListPolicies and GetPolicy")
+KNOWN = (
+    "DescribeEndpoint, ListThings, DescribeThing, ListThingPrincipals, ListCertificates, DescribeCertificate, "
+    "UpdateCertificate, ListPrincipalThings, ListAttachedPolicies, ListPolicies and GetPolicy"
+)
 
 
 class IotApi:
@@ -34,7 +36,8 @@ class IotApi:
             ("PUT", re.compile("/certificates/([^/]+)"), self._update_certificate),
             ("POST", re.compile("/attached-policies/(.+)"), self._list_attached_policies),
             ("GET", re.compile("/policies"), self._list_policies),
-            ("GET", re.compile("/policies/([^/]+)"), self._get_policy)]
+            ("GET", re.compile("/policies/([^/]+)"), self._get_policy),
+        ]
 
     def handle(self, request: Request) -> Response:
         """Answer one request."""
@@ -43,10 +46,15 @@ class IotApi:
             found = pattern.fullmatch(parts.path)
             if found and method == request.method:
                 return self._run(operation, [unquote(one) for one in found.groups()], parts.query, request)
-        return _error(501, "NotImplementedException", f"{request.method} {parts.path} is not emulated by the local "
-                                                      f"cloud's IoT API; it knows {KNOWN}")
+        return _error(
+            501,
+            "NotImplementedException",
+            f"{request.method} {parts.path} is not emulated by the local cloud's IoT API; it knows {KNOWN}",
+        )
 
-    def _run(self, operation: Callable[..., dict[str, Any]], names: list[str], query: str, request: Request) -> Response:
+    def _run(
+        self, operation: Callable[..., dict[str, Any]], names: list[str], query: str, request: Request
+    ) -> Response:
         given = {name: values[0] for name, values in parse_qs(query).items()}
         principal = request.headers.get("x-amzn-principal")
         if principal:
@@ -55,8 +63,11 @@ class IotApi:
             body = operation(*names, given)
         except (KeyError, RegistryError) as fault:
             return _error(404, "ResourceNotFoundException", str(fault).strip("'"))
-        return Response(200, json.dumps(body).encode(), [("Content-Type", "application/json"),
-                                                         ("x-amzn-RequestId", str(uuid.uuid4()))])
+        return Response(
+            200,
+            json.dumps(body).encode(),
+            [("Content-Type", "application/json"), ("x-amzn-RequestId", str(uuid.uuid4()))],
+        )
 
     def _describe_endpoint(self, given: dict[str, str]) -> dict[str, Any]:
         return {"endpointAddress": self._endpoint()}
@@ -68,7 +79,12 @@ class IotApi:
         if name not in self._registry.things:
             raise RegistryError(f"thing {name} does not exist")
         thing = self._registry.things[name]
-        described: dict[str, Any] = {"thingName": name, "thingArn": thing.arn, "attributes": thing.attributes, "version": 1}
+        described: dict[str, Any] = {
+            "thingName": name,
+            "thingArn": thing.arn,
+            "attributes": thing.attributes,
+            "version": 1,
+        }
         if thing.type_name:
             described["thingTypeName"] = thing.type_name
         return described
@@ -116,5 +132,8 @@ def _certificate(certificate: Certificate) -> dict[str, Any]:
 
 
 def _error(status: int, kind: str, text: str) -> Response:
-    return Response(status, json.dumps({"message": text}).encode(),
-                    [("Content-Type", "application/json"), ("x-amzn-ErrorType", kind)])
+    return Response(
+        status,
+        json.dumps({"message": text}).encode(),
+        [("Content-Type", "application/json"), ("x-amzn-ErrorType", kind)],
+    )

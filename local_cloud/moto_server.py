@@ -1,5 +1,6 @@
-"""moto as one process with one thread: requests from the AWS endpoint in, moto's answers out (`python -m local_cloud.moto_server`).
+"""moto as one process with one thread: requests from the AWS endpoint in, moto's answers out.
 
+Run as `python -m local_cloud.moto_server` by backend.py.
 moto's DynamoDB is only isolated when requests run one after the other, so its WSGI application is called from a single
 asyncio loop. Prints its port as the first line; ends when its standard input closes, hence with its parent.
 """

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 from local_cloud.gateway import Limits
@@ -10,8 +11,19 @@ from local_cloud.services import LocalServices
 
 PAUSE_S = 0.02
 QUIET_ROUNDS = 3
-GATEWAY_SWITCHES = ("cut", "black_hole", "restore", "throttle", "refuse_connects", "accept_connects", "withhold_puback",
-                    "delay_puback", "fail_puback", "drop_before_puback", "clear")
+GATEWAY_SWITCHES = (
+    "cut",
+    "black_hole",
+    "restore",
+    "throttle",
+    "refuse_connects",
+    "accept_connects",
+    "withhold_puback",
+    "delay_puback",
+    "fail_puback",
+    "drop_before_puback",
+    "clear",
+)
 
 
 def waiting(services: LocalServices) -> dict[str, str]:
@@ -35,8 +47,10 @@ def waiting(services: LocalServices) -> dict[str, str]:
 
 def _work_done(services: LocalServices) -> tuple[float, ...]:
     functions = [services.functions.by_name(name) for name in services.functions.names()]
-    return (*(function.counters["invocations"] for function in functions if function is not None),
-            services.rules.counters["messages"])
+    return (
+        *(function.counters["invocations"] for function in functions if function is not None),
+        services.rules.counters["messages"],
+    )
 
 
 async def flush(services: LocalServices, deadline_s: float) -> dict[str, Any]:
@@ -67,19 +81,35 @@ def describe(services: LocalServices, api_calls: dict[str, int]) -> dict[str, An
     return {
         "idle": not left,
         "waiting": left,
-        "gateway": {**services.gateway.counters.as_dict(), "quotas": services.gateway.limits != Limits.lifted(),
-                    "faults": services.gateway.faults.state()},
-        "rules": {**services.rules.counters, "by_rule": {
-            name: {"enabled": services.rules.rule(name).enabled, **services.rules.rule(name).counters}
-            for name in services.rules.names()}},
-        "queues": {name: {**dict(zip(("visible", "in_flight", "delayed"), queue.depth(), strict=True)), **queue.counters}
-                   for name, queue in queues.items()},
-        "functions": {name: {**function.counters, "last_error": function.last_error, "log": str(function.log_path)}
-                      for name, function in functions.items() if function is not None},
-        "pollers": {mapping_id: {"source": poller.settings.source_arn, "idle": poller.idle(), **poller.counters}
-                    for mapping_id, poller in services.pollers.items()},
-        "firehose": {name: {"waiting": services.firehose.by_name(name).waiting(), **services.firehose.by_name(name).counters}
-                     for name in services.firehose.names()},
+        "gateway": {
+            **services.gateway.counters.as_dict(),
+            "quotas": services.gateway.limits != Limits.lifted(),
+            "faults": services.gateway.faults.state(),
+        },
+        "rules": {
+            **services.rules.counters,
+            "by_rule": {
+                name: {"enabled": services.rules.rule(name).enabled, **services.rules.rule(name).counters}
+                for name in services.rules.names()
+            },
+        },
+        "queues": {
+            name: {**dict(zip(("visible", "in_flight", "delayed"), queue.depth(), strict=True)), **queue.counters}
+            for name, queue in queues.items()
+        },
+        "functions": {
+            name: {**function.counters, "last_error": function.last_error, "log": str(function.log_path)}
+            for name, function in functions.items()
+            if function is not None
+        },
+        "pollers": {
+            mapping_id: {"source": poller.settings.source_arn, "idle": poller.idle(), **poller.counters}
+            for mapping_id, poller in services.pollers.items()
+        },
+        "firehose": {
+            name: {"waiting": services.firehose.by_name(name).waiting(), **services.firehose.by_name(name).counters}
+            for name in services.firehose.names()
+        },
         "notifications": services.subscriptions.delivered,
         "aws_calls": api_calls,
     }
@@ -91,7 +121,12 @@ def switch(services: LocalServices, switches: dict[str, Any]) -> dict[str, Any]:
     {"gateway": {"throttle": {"bytes_per_s": 1000}}, "kill_function": "name", "rules": {"name": false},
      "quotas": "lifted" | "enforced"}
     """
-    known = {"gateway": _switch_gateway, "kill_function": _kill_function, "rules": _switch_rules, "quotas": _switch_quotas}
+    known: dict[str, Callable[[LocalServices, Any], None]] = {
+        "gateway": _switch_gateway,
+        "kill_function": _kill_function,
+        "rules": _switch_rules,
+        "quotas": _switch_quotas,
+    }
     unknown = sorted(set(switches) - set(known))
     if unknown:
         raise ValueError(f"unknown switch {unknown[0]!r}; known: {', '.join(known)}")

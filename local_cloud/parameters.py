@@ -33,7 +33,9 @@ def values(template: dict[str, Any], given: dict[str, str], ssm_value: Callable[
     declared = template.get("Parameters", {})
     unknown = sorted(set(given) - set(declared))
     if unknown:
-        raise DeployError(f"parameter {unknown[0]} is not declared; declared: {', '.join(sorted(declared)) or 'none'}")
+        raise DeployError(
+            f"parameter {unknown[0]} is not declared; declared: {', '.join(sorted(declared)) or 'none'}"
+        )
     found = {}
     for name, declaration in declared.items():
         raw = given.get(name, declaration.get("Default"))
@@ -45,12 +47,12 @@ def values(template: dict[str, Any], given: dict[str, str], ssm_value: Callable[
 
 def _typed(name: str, declaration: dict[str, Any], raw: str, ssm_value: Callable[[str], str]) -> Any:
     kind = declaration["Type"]
+    if kind == "Number" and not re.fullmatch(r"[+-]?\d+(\.\d+)?", raw):
+        raise DeployError(f"parameter {name}: {raw!r} is not a number")
     _check(name, declaration, raw)
     if kind.startswith(SSM_TYPE):
         text = ssm_value(raw)
         return text.split(",") if kind.removeprefix(SSM_TYPE).startswith("List<") else text
-    if kind == "Number" and not re.fullmatch(r"[+-]?\d+(\.\d+)?", raw):
-        raise DeployError(f"parameter {name}: {raw!r} is not a number")
     if kind in ("String", "Number"):
         return raw
     if kind in ("CommaDelimitedList", "List<Number>"):
@@ -66,7 +68,8 @@ def _check(name: str, declaration: dict[str, Any], raw: str) -> None:
     elif pattern is not None and not re.fullmatch(pattern, raw):
         fault = f"{raw[:80]!r} does not match {pattern}"
     elif not int(declaration.get("MinLength", 0)) <= len(raw) <= int(declaration.get("MaxLength", len(raw))):
-        fault = f"{len(raw)} characters, expected {declaration.get('MinLength', 0)} to {declaration.get('MaxLength', 'any')}"
+        longest = declaration.get("MaxLength", "any number")
+        fault = f"{len(raw)} characters, expected {declaration.get('MinLength', 0)} to {longest}"
     elif "MinValue" in declaration and float(raw) < float(declaration["MinValue"]):
         fault = f"{raw} is below {declaration['MinValue']}"
     elif "MaxValue" in declaration and float(raw) > float(declaration["MaxValue"]):

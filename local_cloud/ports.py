@@ -12,13 +12,15 @@ TRIES = 50
 
 
 async def listen(what: str, port: int, bind: Callable[[int], Awaitable[None]], *, move: bool = True) -> int:
-    """Call `bind(port)`, on "address in use" with the next ports; returns the port bound. DeployError when none is free."""
+    """Call `bind(port)`, when the port is taken with the next ones; returns the port bound, DeployError for none."""
     for offset in range(TRIES if move and port else 1):
         try:
             await bind(port + offset)
         except OSError as fault:
             if fault.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise DeployError(f"{what}: port {port + offset} cannot be used: {fault.strerror or fault}") from fault
+                raise DeployError(
+                    f"{what}: port {port + offset} cannot be used: {fault.strerror or fault}"
+                ) from fault
             continue
         if offset:
             log.warning("%s: port %d is taken, using %d", what, port, port + offset)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from local_cloud.errors import DeployError
 from local_cloud.event_source_mapping import (
     MAX_PAYLOAD_BYTES,
     MappingSettings,
@@ -19,7 +20,8 @@ from local_cloud.event_source_mapping import (
     queue_settings,
 )
 from local_cloud.functions import Function
-from local_cloud.queues import Message, Queue, QueueError
+from local_cloud.queue_messages import Message, QueueError
+from local_cloud.queues import Queue
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,10 @@ class QueuePoller:
     def __init__(self, queue: Queue, function: Function, properties: Mapping[str, Any], *,
                  failure_visibility_s: float | None = None) -> None:
         self.settings: MappingSettings = queue_settings(properties)
+        if function.settings.timeout_s > queue.settings.visibility_s:
+            raise DeployError(f"VisibilityTimeout: queue {queue.name} hides messages for {queue.settings.visibility_s} s, "
+                              f"function {function.name} may take {function.settings.timeout_s} s: the queue's must "
+                              "not be less; AWS recommends six times the function's")
         self.counters = {"batches": 0, "messages": 0, "failed_batches": 0, "failed_messages": 0, "filtered": 0}
         self._queue = queue
         self._function = function
@@ -124,9 +130,11 @@ class QueuePoller:
         keep = self.settings.keep
         if keep is None:
             return batch
-        wanted = [message for message in batch if keep(_filter_view(message))]
+        wanted = []
         for message in batch:
-            if message not in wanted:
+            if keep(_filter_view(message)):
+                wanted.append(message)
+            else:
                 self.counters["filtered"] += 1
                 self._queue.delete(message.receipt_handle)
         return wanted

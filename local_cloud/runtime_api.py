@@ -29,6 +29,17 @@ class Outcome:
         return cls(json.dumps(error).encode(), error)
 
 
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What one invocation came to. `error` is None on success, else Lambda's error object; log_tail ≤ 4 KB."""
+
+    request_id: str
+    payload: bytes
+    error: dict[str, Any] | None
+    duration_ms: float
+    log_tail: str
+
+
 @dataclass(slots=True)
 class Call:
     """One invocation on its way through a worker; `taken` once the worker has it, `outcome` when it is done."""

@@ -1,4 +1,4 @@
-"""The services of a running local cloud in one place: the deployer's appliers make resources in them, the AWS endpoint uses them.
+"""The services of a running local cloud: the deployer's appliers make resources in them, the AWS endpoint uses them.
 
 Emulated services live in this process; what moto serves is reached with boto3 clients, in threads.
 """
@@ -56,6 +56,7 @@ class LocalServices:
     account_id: str = ACCOUNT_ID
     apis: dict[str, HttpApi] = field(default_factory=dict)
     pollers: dict[str, QueuePoller | StreamPoller] = field(default_factory=dict)
+    swept_buckets: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         place, account_id = self.place, self.account_id
@@ -66,14 +67,30 @@ class LocalServices:
         self.registry = Registry(account_id, place.region)
         self.queues = QueueService(account_id, place.region, place.endpoint_url)
         self.firehose = FirehoseService(account_id, place.region, self._s3_put)
-        self.functions = FunctionService(account_id, place.region, {
-            "AWS_ENDPOINT_URL": place.endpoint_url, "AWS_ACCOUNT_ID_ENDPOINT_MODE": "disabled"},
-            place.state / "logs", self._send_to)
+        self.functions = FunctionService(
+            account_id,
+            place.region,
+            {"AWS_ENDPOINT_URL": place.endpoint_url, "AWS_ACCOUNT_ID_ENDPOINT_MODE": "disabled"},
+            place.state / "logs",
+            self._send_to,
+        )
         self.subscriptions = Subscriptions(self.queues, self.functions)
-        self.gateway = Gateway(self.registry, Limits() if place.quotas else Limits.lifted(), self._on_publish, self.pki)
-        self.rules = RuleEngine(account_id, place.region, Actions(
-            self.queues, self.firehose, self.functions, self._s3_put, self._client("dynamodb"), self._sns_publish,
-            self.gateway.publish))
+        self.gateway = Gateway(
+            self.registry, Limits() if place.quotas else Limits.lifted(), self._on_publish, self.pki
+        )
+        self.rules = RuleEngine(
+            account_id,
+            place.region,
+            Actions(
+                self.queues,
+                self.firehose,
+                self.functions,
+                self._s3_put,
+                self._client("dynamodb"),
+                self._sns_publish,
+                self.gateway.publish,
+            ),
+        )
 
     async def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """One AWS API call at moto, in a thread."""
@@ -88,11 +105,15 @@ class LocalServices:
         except ClientError as fault:
             if fault.response["Error"]["Code"] != "ParameterNotFound":
                 raise
-            raise DeployError(f"SSM parameter {name} does not exist; is the stack that writes it deployed before?") from None
+            raise DeployError(
+                f"SSM parameter {name} does not exist; is the stack that writes it deployed before?"
+            ) from None
 
     async def bootstrap(self) -> None:
         """Write the parameter that `cdk bootstrap` would have left in the account."""
-        await self.call("ssm", "put_parameter", Name=BOOTSTRAP_PARAMETER, Value=BOOTSTRAP_VERSION, Type="String", Overwrite=True)
+        await self.call(
+            "ssm", "put_parameter", Name=BOOTSTRAP_PARAMETER, Value=BOOTSTRAP_VERSION, Type="String", Overwrite=True
+        )
 
     async def open_api(self, api_id: str, properties: Mapping[str, Any]) -> None:
         """Serve an HTTP API on --api-port or the next free port."""

@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from local_cloud.queues import Message, Queue, QueueError, QueueService
+from local_cloud.queue_messages import Message, QueueError
+from local_cloud.queues import Queue, QueueService
 
 Body = dict[str, Any]
 MAX_BATCH = 10

@@ -8,8 +8,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from local_cloud.async_events import SendTo
 from local_cloud.event_source_mapping import MappingSettings, stream_settings
-from local_cloud.functions import Function, SendTo
+from local_cloud.functions import Function
 from local_cloud.stream_shard import FAULT_PAUSE_S, Shard
 
 log = logging.getLogger(__name__)
@@ -18,10 +19,10 @@ log = logging.getLogger(__name__)
 class StreamPoller:
     """One AWS::Lambda::EventSourceMapping on a stream. `streams_client` is boto3's "dynamodbstreams" client (its calls
     run in threads); `send_to(arn, body)` delivers on-failure records; an idle stream is polled every idle_poll_s
-    (shortest, longest)."""
+    (shortest, longest; every poll of moto costs it memory, so let writers nudge() rather than poll often)."""
 
     def __init__(self, streams_client: Any, function: Function, properties: Mapping[str, Any], *,
-                 send_to: SendTo | None = None, idle_poll_s: tuple[float, float] = (0.05, 0.2)) -> None:
+                 send_to: SendTo | None = None, idle_poll_s: tuple[float, float] = (0.05, 1.0)) -> None:
         self.settings: MappingSettings = stream_settings(properties)
         self.counters = {"polls": 0, "records": 0, "batches": 0, "failed_batches": 0, "unchanged": 0,
                          "filtered": 0, "given_up": 0}

@@ -12,8 +12,10 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
+from local_cloud.async_events import SendTo
 from local_cloud.event_source_mapping import MAX_PAYLOAD_BYTES, MappingSettings, event_of, failed_identifiers
-from local_cloud.functions import Function, Invocation, SendTo
+from local_cloud.functions import Function
+from local_cloud.runtime_api import Invocation
 from local_cloud.stream_records import StreamRecord, changes_nothing, convert
 
 log = logging.getLogger(__name__)

@@ -40,10 +40,15 @@ class Notification:
 
     def body(self) -> dict[str, Any]:
         """What SQS and Lambda subscribers get, without a signature."""
-        return {"Type": "Notification", "MessageId": self.message_id, "TopicArn": self.topic_arn,
-                **({"Subject": self.subject} if self.subject else {}), "Message": self.message,
-                "Timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                **({"MessageAttributes": self.attributes} if self.attributes else {})}
+        return {
+            "Type": "Notification",
+            "MessageId": self.message_id,
+            "TopicArn": self.topic_arn,
+            **({"Subject": self.subject} if self.subject else {}),
+            "Message": self.message,
+            "Timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            **({"MessageAttributes": self.attributes} if self.attributes else {}),
+        }
 
 
 class Subscriptions:
@@ -57,8 +62,10 @@ class Subscriptions:
 
     def add(self, topic_arn: str, protocol: str, endpoint: str, raw: Any) -> str:
         """Subscribe; returns the subscription's ARN. DeployError when the endpoint does not exist."""
-        missing = {"sqs": endpoint.rpartition(":")[2] not in self._queues.names(),
-                   "lambda": self._functions.by_name(endpoint) is None}
+        missing = {
+            "sqs": endpoint.rpartition(":")[2] not in self._queues.names(),
+            "lambda": self._functions.by_name(endpoint) is None,
+        }
         if missing.get(protocol, False):
             raise DeployError(f"Endpoint: {endpoint} is no {protocol} target of this deployment")
         arn = f"{topic_arn}:{uuid.uuid4()}"
@@ -82,10 +89,18 @@ class Subscriptions:
             self._queues.by_arn(subscription.endpoint).send(body)
         elif subscription.protocol == "lambda":
             function = self._functions.by_name(subscription.endpoint)
-            record = {"EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": subscription.arn,
-                      "Sns": {"Subject": None, "MessageAttributes": {}, **notification.body()}}
+            record = {
+                "EventSource": "aws:sns",
+                "EventVersion": "1.0",
+                "EventSubscriptionArn": subscription.arn,
+                "Sns": {"Subject": None, "MessageAttributes": {}, **notification.body()},
+            }
             if function is not None:
                 await function.invoke_async({"Records": [record]})
         else:
-            log.info("not sent locally: %s to %s: %s", subscription.protocol, subscription.endpoint,
-                     (notification.subject or notification.message)[:120])
+            log.info(
+                "not sent locally: %s to %s: %s",
+                subscription.protocol,
+                subscription.endpoint,
+                (notification.subject or notification.message)[:120],
+            )

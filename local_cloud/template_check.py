@@ -9,8 +9,17 @@ from local_cloud.intrinsics import CONDITION_FUNCTIONS, FUNCTIONS, intrinsic_of,
 from local_cloud.resources import REGISTRY
 from local_cloud.resources.custom import EMULATED_CUSTOM
 
-SECTIONS = {"AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Mappings", "Conditions", "Resources",
-            "Outputs", "Rules"}
+SECTIONS = {
+    "AWSTemplateFormatVersion",
+    "Description",
+    "Metadata",
+    "Parameters",
+    "Mappings",
+    "Conditions",
+    "Resources",
+    "Outputs",
+    "Rules",
+}
 RESOURCE_KEYS = {"Type", "Properties", "DependsOn", "Condition", "DeletionPolicy", "UpdateReplacePolicy", "Metadata"}
 DELETION_POLICIES = {"Delete", "Retain", "RetainExceptOnCreate"}
 
@@ -18,24 +27,32 @@ DELETION_POLICIES = {"Delete", "Retain", "RetainExceptOnCreate"}
 def faults_of(stack: Stack) -> list[str]:
     """Everything of a stack's template that the local cloud would not honour, one line each."""
     found = [f"stack {stack.name}: section {name} is not emulated" for name in stack.template if name not in SECTIONS]
-    found += [f"stack {stack.name}: rule {name} is not emulated; only CheckBootstrapVersion is known"
-              for name in stack.template.get("Rules", {}) if name != "CheckBootstrapVersion"]
+    found += [
+        f"stack {stack.name}: rule {name} is not emulated; only CheckBootstrapVersion is known"
+        for name in stack.template.get("Rules", {})
+        if name != "CheckBootstrapVersion"
+    ]
     for logical_id, entry in stack.template.get("Resources", {}).items():
         where = f"stack {stack.name}, resource {logical_id} ({entry.get('Type')})"
         found += [f"{where}: {fault}" for fault in _resource_faults(stack, entry)]
     for name, entry in stack.template.get("Outputs", {}).items():
         if "Export" in entry:
-            found.append(f"stack {stack.name}, output {name}: Export is not emulated; "
-                         "hand the value over as an SSM String parameter")
+            found.append(
+                f"stack {stack.name}, output {name}: Export is not emulated; "
+                "hand the value over as an SSM String parameter"
+            )
         found += [f"stack {stack.name}, output {name}: {fault}" for fault in _node_faults(stack, entry.get("Value"))]
     return found + _condition_faults(stack)
 
 
 def _condition_faults(stack: Stack) -> list[str]:
     known = {*FUNCTIONS, *CONDITION_FUNCTIONS}
-    return [f"stack {stack.name}, condition {name}: {refusal(call[0])}"
-            for name, body in stack.template.get("Conditions", {}).items()
-            for call in map(intrinsic_of, walk(body)) if call and call[0] not in known]
+    return [
+        f"stack {stack.name}, condition {name}: {refusal(call[0])}"
+        for name, body in stack.template.get("Conditions", {}).items()
+        for call in map(intrinsic_of, walk(body))
+        if call and call[0] not in known
+    ]
 
 
 def _resource_faults(stack: Stack, entry: dict[str, Any]) -> Iterator[str]:
@@ -55,10 +72,14 @@ def _resource_faults(stack: Stack, entry: dict[str, Any]) -> Iterator[str]:
 
 def _unknown_type(name: str) -> str:
     if name.startswith("Custom::") or name == "AWS::CloudFormation::CustomResource":
-        return (f"custom resources are not run; only {', '.join(EMULATED_CUSTOM)} is emulated. "
-                "Use a plain resource instead (see local_cloud/COVERAGE.md)")
-    return ("unknown resource type; take it out for the local cloud (a `-c` context switch), or add an applier to "
-            "local_cloud/resources/ (the known types are in local_cloud/COVERAGE.md)")
+        return (
+            f"custom resources are not run; only {', '.join(EMULATED_CUSTOM)} is emulated. "
+            "Use a plain resource instead (see local_cloud/COVERAGE.md)"
+        )
+    return (
+        "unknown resource type; take it out for the local cloud (a `-c` context switch), or add an applier to "
+        "local_cloud/resources/ (the known types are in local_cloud/COVERAGE.md)"
+    )
 
 
 def _node_faults(stack: Stack, node: Any) -> Iterator[str]:
@@ -84,8 +105,10 @@ def _reference_faults(stack: Stack, name: str, attribute: str | None) -> Iterato
         return
     kind = REGISTRY.get(entry.get("Type", ""))
     if attribute and kind and kind.attributes is not None and attribute not in kind.attributes:
-        yield (f"Fn::GetAtt {name}.{attribute}: unknown attribute of {kind.name}; "
-               f"known: {', '.join(sorted(kind.attributes)) or 'none'}")
+        yield (
+            f"Fn::GetAtt {name}.{attribute}: unknown attribute of {kind.name}; "
+            f"known: {', '.join(sorted(kind.attributes)) or 'none'}"
+        )
 
 
 def emulated_providers(stack: Stack) -> frozenset[str]:
@@ -95,5 +118,8 @@ def emulated_providers(stack: Stack) -> frozenset[str]:
         for name, _ in references(entry.get("Properties", {})):
             named_by.setdefault(name, set()).add(str(entry.get("Type")))
     resources = stack.template.get("Resources", {})
-    return frozenset(name for name, kinds in named_by.items()
-                     if kinds <= set(EMULATED_CUSTOM) and resources.get(name, {}).get("Type") == "AWS::Lambda::Function")
+    return frozenset(
+        name
+        for name, kinds in named_by.items()
+        if kinds <= set(EMULATED_CUSTOM) and resources.get(name, {}).get("Type") == "AWS::Lambda::Function"
+    )

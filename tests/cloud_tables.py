@@ -23,9 +23,12 @@ INDEXES = {"readings": [("events_by_number", "pk", "event_number", "N")], "rollu
            "alerts": [("by_day", "day", "recent", "S")]}
 
 
+_clients: dict[str, Any] = {}
+
+
 @contextmanager
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Empty tables, a fresh container: no client and no device known from before."""
+    """Empty tables and a fresh container."""
     for key, value in {
         **NAMES, "AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_ACCOUNT_ID_ENDPOINT_MODE": "disabled",  # moto does not know the stream endpoint with the account in it
@@ -33,15 +36,27 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     }.items():
         monkeypatch.setenv(key, value)
     with mock_aws():
-        table.CLIENTS.clear()
-        table._known_devices.clear()
+        fresh_container()
         for name, indexes in INDEXES.items():
             create(name, indexes)
         try:
             yield
         finally:
+            fresh_container()
             table.CLIENTS.clear()
-            table._known_devices.clear()
+
+
+def fresh_container() -> None:
+    """Forget the devices known from before and any client that a test put in place of boto3's.
+
+    Making a client takes longer than most tests: boto3's are kept, and moto empties what is behind them.
+    """
+    table._known_devices.clear()
+    table.CLIENTS.clear()
+    for service in ("dynamodb", "iot-data"):
+        if service not in _clients:
+            _clients[service] = table.client(service)
+        table.CLIENTS[service] = _clients[service]
 
 
 def create(name: str, indexes: list[tuple[str, str, str, str]]) -> None:
@@ -79,7 +94,7 @@ def published() -> list[tuple[str, Any]]:
 
 def sqs(*bodies: str) -> dict[str, Any]:
     """An SQS event; the records' ids are m0, m1, ..."""
-    return {"Records": [{"messageId": f"m{i}", "body": body, "eventSource": "aws:sqs"} for i, body in enumerate(bodies)]}
+    return {"Records": [{"messageId": f"m{i}", "body": body} for i, body in enumerate(bodies)]}
 
 
 def failures(answer: dict[str, Any]) -> list[str]:
@@ -123,7 +138,7 @@ def anomaly(number: int, sensor2: str, /, **other: Any) -> alerts.Classified:
 def streamed(name: str = "readings", since: int = 0) -> list[dict[str, Any]]:
     """The records of a table's stream from index `since`, as Lambda gets them."""
     arn = table.client("dynamodb").describe_table(TableName=name)["Table"]["LatestStreamArn"]
-    streams = boto3.client("dynamodbstreams")
+    streams = _clients["dynamodbstreams"] = _clients.get("dynamodbstreams") or boto3.client("dynamodbstreams")
     shard = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]["ShardId"]
     start = streams.get_shard_iterator(StreamArn=arn, ShardId=shard, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
     return streams.get_records(ShardIterator=start)["Records"][since:]

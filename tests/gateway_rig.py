@@ -6,7 +6,6 @@
 import asyncio
 import functools
 import ssl
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -221,6 +220,19 @@ class RawClient:
         packet = await self.receive()
         assert isinstance(packet, p.Pingresp), packet
 
+    def end(self) -> None:
+        """Close the sending side after what was sent."""
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+
+    async def drained(self) -> None:
+        """Read until the other side closes."""
+        try:
+            while await asyncio.wait_for(self._reader.read(65_536), DEADLINE_S):
+                pass
+        except ConnectionError:
+            return
+
     def close(self) -> None:
         """Drop the connection without a DISCONNECT."""
         self._writer.transport.abort()
@@ -280,14 +292,13 @@ class PahoClient:
     def __init__(self, port: int, device: Device | None, client_id: str, version: int = MQTT_5, *,
                  login: tuple[str, str] | None = None, clean: bool = True) -> None:
         options: dict[str, Any] = {} if version == MQTT_5 else {"clean_session": clean}
-        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTProtocolVersion(version),
-                                  **options)
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id,
+                                  protocol=paho.MQTTProtocolVersion(version), **options)
         self.messages: list[tuple[str, bytes, bool]] = []
         self.codes: list[str] = []
         self.acknowledged: list[int] = []
         self.subscribed: list[list[str]] = []
         self.gone: list[str] = []
-        self._lock = threading.Lock()
         if device:
             self.client.tls_set(str(device.ca_path), str(device.certificate_path), str(device.key_path))
         if login:

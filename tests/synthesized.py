@@ -3,7 +3,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def flags() -> dict[str, Any]:
     return dict(json.loads((ROOT / "cdk.json").read_text())["context"])
 
 
-@lru_cache(maxsize=None)
+@cache
 def assembly(*context: tuple[str, str]) -> Path:
     """The folder of the cloud assembly for a context; leave it as it is, others read it too."""
     os.environ.pop("CDK_CONTEXT_JSON", None)  # a developer's own choice must not change what the tests see

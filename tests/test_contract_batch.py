@@ -1,4 +1,4 @@
-"""Batches and alert messages: what is packed comes back exactly, sealed bytes never change, old batches stay readable."""
+"""Batches and alert messages: what is packed comes back exactly, sealed bytes never change, old ones stay readable."""
 import hashlib
 import json
 import re
@@ -24,8 +24,8 @@ def _pi(i: int, sensor1: str, sensor2: str, **other: Any) -> batch.Row:
 
 
 def _iso(i: int, text: str, at_ms: int, **other: Any) -> batch.Row:
-    plain = batch.Row(1795330000000000 + i, at_ms + 1500, text, at_ms, None, None, {"sensor2": Decimal("0.5")}, {}, None,
-                      None)
+    values = {"sensor2": Decimal("0.5")}
+    plain = batch.Row(1795330000000000 + i, at_ms + 1500, text, at_ms, None, None, values, {}, None, None)
     return plain._replace(**other)
 
 
@@ -48,7 +48,8 @@ GOLDEN: dict[str, dict[str, list[batch.Row]]] = {
         ],
         "pi-2": [
             _iso(0, "2026-11-22T07:23:58.250Z", T0_MS - 1750),
-            _iso(1, "2026-11-22T09:24:01+02:00", T0_MS + 1000, extra={"unit": "V", "calibration": [Decimal("0.10"), True]}),
+            _iso(1, "2026-11-22T09:24:01+02:00", T0_MS + 1000,
+                 extra={"unit": "V", "calibration": [Decimal("0.10"), True]}),
             _iso(7, "2026-11-01T00:00:00Z", 1793491200000, received_ms=T0_MS + 2000,
                  values={"sensor2": Decimal("-1.5E-12")}),
         ],

@@ -9,7 +9,8 @@ def test_the_routes_are_the_contracts() -> None:
     found = [one["Properties"] for one in resources(template("Api"), "AWS::ApiGatewayV2::Route").values()]
     assert {one["RouteKey"] for one in found} == {f"{method} {path}" for method, path in routes.API}
     assert len({text(one["Target"]) for one in found}) == 1
-    (integration,) = (one["Properties"] for one in resources(template("Api"), "AWS::ApiGatewayV2::Integration").values())
+    (made,) = resources(template("Api"), "AWS::ApiGatewayV2::Integration").values()
+    integration = made["Properties"]
     assert integration["PayloadFormatVersion"] == "2.0" and integration["IntegrationType"] == "AWS_PROXY"
     assert text(integration["IntegrationUri"]) == "<ApiFunction.Arn>"
 
@@ -34,7 +35,8 @@ def test_the_function_reads_all_tables_and_writes_what_post_data_needs() -> None
                          "ALERTS_TABLE": "<AlertsTable>", "RETENTION_DAYS": "30"}
     assert function["Handler"] == "lambdas.api.handler" and function["Timeout"] < 30  # API Gateway waits 30 s
     assert set(statements(properties(template("Api"), "ApiRole"))) == {
-        ("dynamodb:Query", f"{TABLE}<ReadingsTable>"), ("dynamodb:Query", f"{TABLE}<ReadingsTable>/index/events_by_number"),
+        ("dynamodb:Query", f"{TABLE}<ReadingsTable>"),
+        ("dynamodb:Query", f"{TABLE}<ReadingsTable>/index/events_by_number"),
         ("dynamodb:Query", f"{TABLE}<RollupsTable>"), ("dynamodb:Query", f"{TABLE}<AlertsTable>/index/by_day"),
         ("dynamodb:GetItem", f"{TABLE}<ReadingsTable>"), ("dynamodb:PutItem", f"{TABLE}<ReadingsTable>"),
         ("dynamodb:BatchWriteItem", f"{TABLE}<RollupsTable>"),

@@ -1,4 +1,4 @@
-"""All stacks together: what they hand each other, what must keep its logical id, and that two deployments fit one account."""
+"""All stacks together: what they hand each other, ids that must stay, and that two deployments fit one account."""
 import json
 import subprocess
 import sys
@@ -14,8 +14,8 @@ from tests import template_snapshots
 from tests.synthesized import EXISTING, PARTS, Context, assembly, flags, template, templates
 
 VARIANTS: list[Context] = [(), EXISTING, (("name", "plant2"), ("ephemeral", "true"), ("things", "EdgeCloudAWS,site-b"))]
-PHYSICAL = {"TableName", "BucketName", "QueueName", "FunctionName", "RoleName", "PolicyName", "LogGroupName", "RuleName",
-            "ThingName", "DeliveryStreamName", "TopicName", "AlarmName"}
+PHYSICAL = {"TableName", "BucketName", "QueueName", "FunctionName", "RoleName", "PolicyName", "LogGroupName",
+            "RuleName", "ThingName", "DeliveryStreamName", "TopicName", "AlarmName"}
 # A new logical id would make AWS create an empty table beside the full one: these must never change.
 STATEFUL_IDS = {
     "Storage": {"Readings": "AWS::DynamoDB::Table", "Rollups": "AWS::DynamoDB::Table",
@@ -45,7 +45,8 @@ def test_stacks_share_names_by_parameters_alone(context: Context) -> None:
     found = templates(*context, title=title)
     whole = json.dumps(found)
     assert "Fn::ImportValue" not in whole and '"Export"' not in whole
-    given = {one["Properties"]["Name"] for one in everything(*context, title=title) if one["Type"] == "AWS::SSM::Parameter"}
+    given = {one["Properties"]["Name"] for one in everything(*context, title=title)
+             if one["Type"] == "AWS::SSM::Parameter"}
     taken = {one["Default"] for one_template in found.values() for name, one in one_template["Parameters"].items()
              if one["Type"].startswith("AWS::SSM::Parameter::Value") and name != "BootstrapVersion"}
     assert taken and taken <= given
@@ -103,7 +104,7 @@ def test_no_custom_resource_and_no_policy_that_allows_everything(context: Contex
     title = "Plant2" if ("name", "plant2") in context else "EdgeCloud"
     for one in everything(*context, title=title):
         assert not one["Type"].startswith("Custom::") and one["Type"] != "AWS::CloudFormation::CustomResource"
-        assert "ManagedPolicyArns" not in one.get("Properties", {}), "AWS's managed policies are wider than what is needed"
+        assert "ManagedPolicyArns" not in one.get("Properties", {}), "AWS's own are wider than what is needed"
         for policy in one.get("Properties", {}).get("Policies", []):
             for statement in policy["PolicyDocument"]["Statement"]:
                 actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]

@@ -35,7 +35,8 @@ def granted(document: Any) -> dict[str, set[str]]:
 def test_the_policy_allows_a_thing_its_own_name_and_topics() -> None:
     assert granted(policy()) == {
         "iot:Connect": {f"{ARN}client/{THING}"},
-        "iot:Publish": {f"{ARN}topic/$aws/rules/edgecloud_readings/{THING}", f"{ARN}topic/$aws/rules/edgecloud_events/{THING}",
+        "iot:Publish": {f"{ARN}topic/$aws/rules/edgecloud_readings/{THING}",
+                        f"{ARN}topic/$aws/rules/edgecloud_events/{THING}",
                         f"{ARN}topic/edgecloud/alerts", f"{ARN}topic/edgecloud/status/{THING}"},
         "iot:RetainPublish": {f"{ARN}topic/edgecloud/status/{THING}"},
         "iot:Subscribe": {f"{ARN}topicfilter/edgecloud/receipts/{THING}"},
@@ -77,7 +78,8 @@ def test_two_slots_take_a_request_each_and_are_empty_by_default() -> None:
 
 def test_without_a_request_an_output_names_the_next_step() -> None:
     condition, present, missing = template("Device")["Outputs"]["NextStep"]["Value"]["Fn::If"]
-    assert template("Device")["Conditions"][condition] == {"Fn::Or": [{"Condition": "HasCsrA"}, {"Condition": "HasCsrB"}]}
+    either = [{"Condition": "HasCsrA"}, {"Condition": "HasCsrB"}]
+    assert template("Device")["Conditions"][condition] == {"Fn::Or": either}
     assert "openssl req -new" in missing and "python -m deploy.aws_cli deploy --csr certs/EdgeCloudAWS.csr" in missing
     assert "Fetch the certificate" in present
 
@@ -89,7 +91,8 @@ def test_an_existing_thing_with_its_certificate_only_gets_the_policy() -> None:
     (attachment,) = resources(found, "AWS::IoT::PolicyPrincipalAttachment").values()
     assert attachment["Properties"] == {"PolicyName": {"Ref": "Policy"}, "Principal": CERTIFICATE}
     assert set(found["Parameters"]) == {"BootstrapVersion"}
-    assert "aws iot list-thing-principals --thing-name EdgeCloudAWS" in found["Outputs"]["EdgeCloudAWSNextStep"]["Value"]
+    said = found["Outputs"]["EdgeCloudAWSNextStep"]["Value"]
+    assert "aws iot list-thing-principals --thing-name EdgeCloudAWS" in said
 
 
 def test_an_existing_thing_without_certificate_keeps_the_slots() -> None:

@@ -76,7 +76,8 @@ def test_the_archive_is_gzip_by_date(name: str, title: str) -> None:
     assert target["CompressionFormat"] == "GZIP" and target["FileExtension"] == ".jsonl.gz"
     writes = [resource for action, resource in statements(properties(ingest(), f"{title}ArchiveRole"))
               if action == "s3:PutObject"]
-    assert writes == [f"arn:aws:s3:::<ArchiveBucket>/archive/{name}/*", f"arn:aws:s3:::<ArchiveBucket>/errors/archive/{name}/*"]
+    assert writes == [f"arn:aws:s3:::<ArchiveBucket>/archive/{name}/*",
+                      f"arn:aws:s3:::<ArchiveBucket>/errors/archive/{name}/*"]
 
 
 @pytest.mark.parametrize("name, title", ROUTES)
@@ -101,8 +102,10 @@ def test_every_queue_is_encrypted_keeps_14_days_and_takes_tls_alone() -> None:
         assert queue["Properties"]["SqsManagedSseEnabled"] is True
         assert queue["Properties"]["MessageRetentionPeriod"] == DEAD_LETTER_DAYS * 24 * 3600 == 1_209_600
     policies = resources(ingest(), "AWS::SQS::QueuePolicy").values()
-    closed = {one["Properties"]["Queues"][0]["Ref"] for one in policies
-              if one["Properties"]["PolicyDocument"]["Statement"][0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}}
+    without_tls = {"Bool": {"aws:SecureTransport": "false"}}
+    closed = {one["Properties"]["Queues"][0]["Ref"] for one in policies for statement
+              in one["Properties"]["PolicyDocument"]["Statement"]
+              if (statement["Effect"], statement["Action"], statement["Condition"]) == ("Deny", "sqs:*", without_tls)}
     assert closed == set(queues)
 
 
@@ -157,7 +160,8 @@ STREAM = ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIt
     ("Alert", {*((action, "<AlertsQueue.Arn>") for action in CONSUMER),
                ("dynamodb:BatchWriteItem", f"{TABLE}<AlertsTable>"), RECEIPT}),
     ("Aggregate", {*((action, "<ReadingsStream>") for action in STREAM), ("dynamodb:ListStreams", "*"),
-                   ("dynamodb:UpdateItem", f"{TABLE}<RollupsTable>"), ("dynamodb:BatchWriteItem", f"{TABLE}<RollupsTable>"),
+                   ("dynamodb:UpdateItem", f"{TABLE}<RollupsTable>"),
+                   ("dynamodb:BatchWriteItem", f"{TABLE}<RollupsTable>"),
                    ("sqs:SendMessage", "<StreamDeadLetters.Arn>")}),
 ])
 def test_a_function_may_do_what_its_file_does(title: str, allowed: set[tuple[str, str]]) -> None:
@@ -174,11 +178,12 @@ def test_receipts_go_to_this_deployments_things_alone() -> None:
 
 def test_the_stream_is_read_in_order_and_nothing_is_dropped_in_silence() -> None:
     mapping = properties(ingest(), "StreamMapping")
-    assert text(mapping["EventSourceArn"]) == "<ReadingsStream>" and text(mapping["FunctionName"]) == "<AggregateFunction>"
+    assert text(mapping["EventSourceArn"]) == "<ReadingsStream>"
+    assert text(mapping["FunctionName"]) == "<AggregateFunction>"
     assert mapping["StartingPosition"] == "TRIM_HORIZON"
     assert mapping["BisectBatchOnFunctionError"] is True
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert 0 < mapping["MaximumRetryAttempts"] and 0 < mapping["MaximumRecordAgeInSeconds"] < 24 * 3600
+    assert mapping["MaximumRetryAttempts"] > 0 and 0 < mapping["MaximumRecordAgeInSeconds"] < 24 * 3600
     assert text(mapping["DestinationConfig"]["OnFailure"]["Destination"]) == "<StreamDeadLetters.Arn>"
     (pattern,) = mapping["FilterCriteria"]["Filters"]
     assert json.loads(pattern["Pattern"]) == {"eventName": ["INSERT", "MODIFY"]}

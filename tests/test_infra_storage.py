@@ -49,7 +49,8 @@ def test_the_bucket_is_encrypted_closed_and_takes_tls_alone(storage: Template) -
         "BucketEncryption": {"ServerSideEncryptionConfiguration": [
             {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]},
         "PublicAccessBlockConfiguration": {
-            "BlockPublicAcls": True, "BlockPublicPolicy": True, "IgnorePublicAcls": True, "RestrictPublicBuckets": True}})
+            "BlockPublicAcls": True, "BlockPublicPolicy": True,
+            "IgnorePublicAcls": True, "RestrictPublicBuckets": True}})
     storage.has_resource_properties("AWS::S3::BucketPolicy", {"PolicyDocument": {"Statement": [Match.object_like(
         {"Effect": "Deny", "Action": "s3:*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}})]}})
 

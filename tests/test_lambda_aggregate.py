@@ -20,6 +20,7 @@ from tests.cloud_tables import (
     dump,
     event,
     failures,
+    fresh_container,
     items,
     persisted,
     row,
@@ -48,11 +49,13 @@ def events(*rows: Any) -> str:
 
 def minutes(device: str = "pi-1") -> dict[str, dict[str, Total]]:
     """{"07:24": {field: Total}} of a device."""
-    return {item["sk"][13:18]: table.minute_totals(item) for item in items("rollups") if item["pk"] == f"{SITE}#{device}"}
+    return {item["sk"][13:18]: table.minute_totals(item) for item in items("rollups")
+            if item["pk"] == f"{SITE}#{device}"}
 
 
 def test_count_sum_min_max_and_anomalies_per_minute_and_field() -> None:
-    rows = [row(0, {"sensor1": "20.1", "sensor2": "0.5"}), row(1, {"sensor1": "19.9", "sensor2": "3.5"}, mark="anomaly"),
+    rows = [row(0, {"sensor1": "20.1", "sensor2": "0.5"}),
+            row(1, {"sensor1": "19.9", "sensor2": "3.5"}, mark="anomaly"),
             row(MINUTE, {"sensor2": "-1"}, mark="unclassified")]
     assert failures(persisted(by_rule(sealed("readings", {"pi-1": rows})))) == []
     assert failures(aggregated()) == []
@@ -80,7 +83,7 @@ def test_records_that_come_again_change_nothing() -> None:
     assert failures(aggregated(records + records)) == [] and dump("rollups") == before
     for record in reversed(records):
         assert failures(aggregated([record])) == []
-    table._known_devices.clear()
+    fresh_container()
     persisted(readings(1, 2, MINUTE), events(event(1, 4)))  # on moto a put that changes nothing is a record too
     assert len(streamed()) > len(records) and failures(aggregated()) == [] and dump("rollups") == before
 
@@ -127,7 +130,7 @@ def test_devices_are_entered_once_with_their_kind() -> None:
     assert failures(aggregated(streamed_before := streamed_by_real())) == []
     assert failures(aggregated(streamed_before)) == []
     assert writes.count("batch_write_item") == 3
-    table.CLIENTS.clear()
+    fresh_container()
     assert [(item["sk"], item["kind"], item["site"], item["device"]) for item in items("rollups")
             if item["pk"] == "devices"] == [
         (f"events#{SITE}#camera-01", "events", SITE, "camera-01"),
@@ -171,7 +174,7 @@ def test_an_update_that_is_refused_names_every_record_behind_it() -> None:
 
     Refusing("dynamodb", refuse)
     assert failures(aggregated(records)) == [records[i]["dynamodb"]["SequenceNumber"] for i in (0, 2)]
-    table.CLIENTS.clear()
+    fresh_container()
     assert minutes() == {} and minutes("pi-2")["07:24"]["sensor2"].n == 1
     assert failures(aggregated(records)) == [] and minutes()["07:24"]["sensor2"].n == 2
 
@@ -184,8 +187,9 @@ def test_a_sum_beyond_what_dynamodb_holds_is_kept() -> None:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(st.tuples(st.integers(0, 1200), exact_numbers), min_size=1, max_size=4), min_size=1, max_size=4))
-def test_roll_ups_are_the_totals_of_all_rows_however_they_were_batched(batches: list[list[tuple[int, Decimal]]]) -> None:
+@given(st.lists(st.lists(st.tuples(st.integers(0, 1200), exact_numbers), min_size=1, max_size=4), min_size=1,
+                max_size=4))
+def test_roll_ups_are_the_totals_of_all_rows_however_batched(batches: list[list[tuple[int, Decimal]]]) -> None:
     for item in dump("rollups"):
         table.client("dynamodb").delete_item(TableName="rollups", Key={"pk": item["pk"], "sk": item["sk"]})
     since = len(streamed())

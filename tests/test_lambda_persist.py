@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract import batch, numbers
-from lambdas import table
+from lambdas import persist, table
 from tests.cloud_tables import (
     EXAMPLES,
     OUTBOX,
@@ -22,11 +22,13 @@ from tests.cloud_tables import (
     dump,
     event,
     failures,
+    fresh_container,
     items,
     persisted,
     published,
     row,
     sealed,
+    sqs,
 )
 from tests.number_strategies import exact_numbers
 
@@ -144,7 +146,7 @@ def test_items_left_unprocessed_are_tried_again() -> None:
     Refusing("dynamodb", half)
     text = by_rule(sealed("events", {"camera-01": [event(i, i) for i in range(30)]}))
     assert failures(persisted(text)) == [] and asked == [25, 13, 7, 4, 2, 1, 5, 3, 2, 1]
-    table.CLIENTS.clear()
+    fresh_container()
     assert len(dump("readings")) == 30
 
 
@@ -152,6 +154,22 @@ def test_a_throttled_table_fails_the_records_and_sends_no_receipt(monkeypatch: p
     monkeypatch.setattr(table, "PUT_ATTEMPTS", 2)
     Refusing("dynamodb", lambda operation, request: {"UnprocessedItems": request["RequestItems"]})
     assert failures(persisted(body(1), body(2))) == ["m0", "m1"] and published() == []
+
+
+class ShortOfTime:
+    """Lambda's context: each question costs five seconds of the fifteen that there are."""
+
+    left_ms = 20_000
+
+    def get_remaining_time_in_millis(self) -> int:
+        self.left_ms -= 5000
+        return self.left_ms
+
+
+def test_records_for_which_no_time_is_left_come_again_and_the_others_are_receipted() -> None:
+    bodies = [body(n) for n in range(5)]
+    assert failures(persist.handler(sqs(*bodies), ShortOfTime())) == ["m2", "m3", "m4"]
+    assert published() == [(RECEIPTS, {"v": 1, "ids": ids(*bodies[:2])})] and len(dump("readings")) == 2
 
 
 def test_one_refused_write_fails_its_record_alone() -> None:
@@ -174,7 +192,7 @@ def test_a_receipt_that_does_not_go_out_brings_its_records_again() -> None:
     bodies = body(1, "north"), body(1, "south"), body(2, "north")
     assert failures(persisted(*bodies)) == ["m0", "m2"]
     assert published() == [("edgecloud/receipts/south", {"v": 1, "ids": ids(bodies[1])})]
-    table.CLIENTS.clear()
+    fresh_container()
     before = dump("readings")
     assert failures(persisted(*bodies)) == [] and dump("readings") == before
     assert [topic for topic, _ in published()] == ["edgecloud/receipts/north", "edgecloud/receipts/south"]

@@ -1,4 +1,5 @@
-"""A foreign assembly, run as a user runs it: `python -m local_cloud`, MQTT over mutual TLS, HTTP, boto3, the control port."""
+"""A foreign assembly, run as a user runs it: `python -m local_cloud`, MQTT, HTTP, boto3, control port."""
+
 import contextlib
 import gzip
 import json
@@ -44,8 +45,11 @@ def make_request(directory: Path) -> Path:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "soil-probe")])
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    (directory / "probe.key").write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()))
+    (directory / "probe.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+    )
     (directory / "probe.csr").write_bytes(request.public_bytes(serialization.Encoding.PEM))
     return directory / "probe.csr"
 
@@ -60,8 +64,13 @@ class Running:
     log: Path
 
     def client(self, service: str) -> Any:
-        return boto3.client(service, endpoint_url=self.ready["endpoints"]["aws"], region_name="eu-west-1",
-                            aws_access_key_id="test", aws_secret_access_key="test")
+        return boto3.client(
+            service,
+            endpoint_url=self.ready["endpoints"]["aws"],
+            region_name="eu-west-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
 
     def control(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         return http(method, self.ready["endpoints"]["control"] + path, body)
@@ -73,14 +82,21 @@ class Running:
         """Publish as the probe, over mutual TLS, QoS 1, each acknowledged."""
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "soil-probe", protocol=mqtt.MQTTv5)
         certificate = self.directory / "probe.crt"
-        described = self.client("iot").describe_certificate(certificateId=self.outputs("GreenhouseBeds")["CertificateId"])
+        described = self.client("iot").describe_certificate(
+            certificateId=self.outputs("GreenhouseBeds")["CertificateId"]
+        )
         certificate.write_text(described["certificateDescription"]["certificatePem"])
-        client.tls_set(self.ready["ca_file"], str(certificate), str(self.directory / "probe.key"),
-                       tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        client.tls_set(
+            self.ready["ca_file"],
+            str(certificate),
+            str(self.directory / "probe.key"),
+            tls_version=ssl.PROTOCOL_TLS_CLIENT,
+        )
         gateway = self.ready["endpoints"]["gateway"]
         client.connect(gateway["host"], gateway["port"])
         client.loop_start()
         try:
+            eventually(client.is_connected)  # a second CONNECT within a second is refused, as on AWS, and tried again
             for payload in payloads:
                 client.publish(topic, json.dumps(payload), qos=1).wait_for_publish(10)
         finally:
@@ -105,8 +121,16 @@ def command(directory: Path, *options: str) -> list[str]:
 def start(directory: Path, *options: str) -> Running:
     """Run the foreign assembly; the caller stops it."""
     ready, log = directory / "ready.json", directory / "cloud.log"
-    line = command(FOREIGN, "--parameter", f"GreenhouseBeds:Request=@{make_request(directory)}",
-                   "--state", str(directory / "state"), "--ready-file", str(ready), *options)
+    line = command(
+        FOREIGN,
+        "--parameter",
+        f"GreenhouseBeds:Request=@{make_request(directory)}",
+        "--state",
+        str(directory / "state"),
+        "--ready-file",
+        str(ready),
+        *options,
+    )
     with log.open("wb") as output:
         process = subprocess.Popen(line, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
     eventually(lambda: ready.exists() or process.poll() is not None, DEADLINE_S)
@@ -159,8 +183,12 @@ def bed(cloud: Running, name: str) -> list[dict[str, Any]]:
 
 
 def test_a_publish_over_mutual_tls_reaches_the_table_and_the_api(cloud: Running) -> None:
-    cloud.publish("greenhouse/soil-probe/soil", {"bed": "north", "at": 1, "moisture": 41.50},
-                  {"bed": "north", "at": 2, "moisture": 95}, {"bed": "north", "at": 3, "moisture": 7})
+    cloud.publish(
+        "greenhouse/soil-probe/soil",
+        {"bed": "north", "at": 1, "moisture": 41.50},
+        {"bed": "north", "at": 2, "moisture": 95},
+        {"bed": "north", "at": 3, "moisture": 7},
+    )
     items = eventually(lambda: (found := bed(cloud, "north")) and len(found) == 2 and found)
     assert [(float(item["at"]), float(item["moisture"])) for item in items] == [(1, 41.5), (3, 7)]
     assert items[0]["probe"] == "soil-probe"
@@ -181,15 +209,24 @@ def test_flush_brings_what_firehose_holds_to_the_bucket(cloud: Running) -> None:
     keys = [one["Key"] for one in store.list_objects_v2(Bucket=bucket)["Contents"]]
     assert keys and all(key.startswith("straw/20") for key in keys)
     lines = b"".join(gzip.decompress(store.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys)
-    assert {"bed": "south", "at": 4, "moisture": 1, "probe": "soil-probe"} in [json.loads(line) for line in lines.splitlines()]
+    assert {"bed": "south", "at": 4, "moisture": 1, "probe": "soil-probe"} in [
+        json.loads(line) for line in lines.splitlines()
+    ]
 
 
 def test_a_message_that_the_handler_reports_as_failed_stays_in_the_queue(cloud: Running) -> None:
     queue = cloud.client("sqs")
     url = cloud.outputs("GreenhouseBeds")["HarvestUrl"]
     queue.send_message(QueueUrl=url, MessageBody='{"at": 5}')
-    attributes = eventually(lambda: (found := queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"])[
-        "ApproximateNumberOfMessagesNotVisible"] == "1" and found)
+    attributes = eventually(
+        lambda: (
+            (found := queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"])[
+                "ApproximateNumberOfMessagesNotVisible"
+            ]
+            == "1"
+            and found
+        )
+    )
     assert attributes["ApproximateNumberOfMessages"] == "0"
     status, result = cloud.control("POST", "/flush?deadline_s=0.5")
     assert (status, result["idle"]) == (504, False)
@@ -197,8 +234,9 @@ def test_a_message_that_the_handler_reports_as_failed_stays_in_the_queue(cloud: 
 
 
 def test_the_aws_endpoint_publishes_to_rules_and_invokes_functions(cloud: Running) -> None:
-    cloud.client("iot-data").publish(topic="greenhouse/any/soil", qos=1,
-                                     payload=json.dumps({"bed": "west", "at": 9, "moisture": 3}).encode())
+    cloud.client("iot-data").publish(
+        topic="greenhouse/any/soil", qos=1, payload=json.dumps({"bed": "west", "at": 9, "moisture": 3}).encode()
+    )
     eventually(lambda: bed(cloud, "west"))
     name = cloud.ready["physical_names"]["GreenhouseDoor"]["Door"]
     answer = cloud.client("lambda").invoke(FunctionName=name, Payload=b'{"pathParameters": {"bed": "west"}}')
@@ -210,7 +248,8 @@ def test_the_aws_endpoint_publishes_to_rules_and_invokes_functions(cloud: Runnin
 def test_the_iot_api_knows_the_registry_and_refuses_the_rest(cloud: Running) -> None:
     iot = cloud.client("iot")
     assert iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"] == (
-        f"localhost:{cloud.ready['ports']['gateway']}")
+        f"localhost:{cloud.ready['ports']['gateway']}"
+    )
     principals = iot.list_thing_principals(thingName="soil-probe")["principals"]
     assert [arn.rpartition("/")[2] for arn in principals] == [cloud.outputs("GreenhouseBeds")["CertificateId"]]
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
@@ -232,13 +271,18 @@ def test_objects_and_metadata_pass_the_endpoint_unchanged(cloud: Running) -> Non
 
 
 def test_switches_disable_a_rule_lift_quotas_and_cut_the_link(cloud: Running) -> None:
-    assert cloud.control("POST", "/faults", {"rules": {"greenhouse_soil": False}, "quotas": "lifted"})[1]["quotas"] is False
+    assert (
+        cloud.control("POST", "/faults", {"rules": {"greenhouse_soil": False}, "quotas": "lifted"})[1]["quotas"]
+        is False
+    )
     cloud.publish("greenhouse/soil-probe/soil", {"bed": "off", "at": 1, "moisture": 1})
     assert cloud.control("GET", "/state")[1]["rules"]["by_rule"]["greenhouse_soil"]["enabled"] is False
     cloud.control("POST", "/faults", {"gateway": {"cut": {}}})
     with pytest.raises(OSError):
         cloud.publish("greenhouse/soil-probe/soil", {"bed": "off", "at": 2, "moisture": 1})
-    state = cloud.control("POST", "/faults", {"gateway": {"clear": {}}, "rules": {"greenhouse_soil": True}, "quotas": "enforced"})
+    state = cloud.control(
+        "POST", "/faults", {"gateway": {"clear": {}}, "rules": {"greenhouse_soil": True}, "quotas": "enforced"}
+    )
     assert state[1]["quotas"] is True and state[1]["faults"]["link"] == "up"
     assert bed(cloud, "off") == []
     assert cloud.control("POST", "/faults", {"nonsense": 1})[0] == 400
@@ -249,7 +293,10 @@ def test_switches_disable_a_rule_lift_quotas_and_cut_the_link(cloud: Running) ->
 def test_destroy_keeps_what_is_retained_and_deploy_works_again(cloud: Running) -> None:
     before = cloud.ready["outputs"]["GreenhouseBeds"]["Table"]
     status, result = cloud.control("POST", "/destroy")
-    assert status == 200 and [one for one in result["retained"] if "Probes" in one] == result["retained"]
+    assert status == 200, result
+    assert (
+        len(result["retained"]) == 1 and [one for one in result["retained"] if "Probes" in one] == result["retained"]
+    )
     assert before in cloud.client("dynamodb").list_tables()["TableNames"]
     assert cloud.client("s3").list_buckets()["Buckets"] == []
     status, cloud.ready = cloud.control("POST", "/deploy")
@@ -261,24 +308,30 @@ def test_destroy_keeps_what_is_retained_and_deploy_works_again(cloud: Running) -
 def test_put_item_through_the_endpoint_is_kept_alive(cloud: Running) -> None:
     with socket.create_connection(("127.0.0.1", cloud.ready["ports"]["aws"])) as connection:
         for _ in range(2):
-            connection.sendall(b"GET /moto-api/data.json HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             head = b""
             while b"\r\n\r\n" not in head:
                 head += connection.recv(65536)
             head, _, body = head.partition(b"\r\n\r\n")
             assert b"200" in head.splitlines()[0] and b"keep-alive" in head
-            length = int(next(line for line in head.splitlines() if line.lower().startswith(b"content-length")).split()[1])
+            length = int(
+                next(line for line in head.splitlines() if line.lower().startswith(b"content-length")).split()[1]
+            )
             while len(body) < length:
                 body += connection.recv(65536)
         connection.sendall(b"nonsense\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 400")
 
 
-def test_stop_leaves_no_process_and_no_ready_file(tmp_path: Path) -> None:
-    running = start(tmp_path)
-    http("GET", running.ready["endpoints"]["api"] + "/beds/any")
+def test_taken_ports_are_moved_and_a_stop_leaves_no_process_and_no_ready_file(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        running = start(tmp_path, "--gateway-port", str(port), "--api-port", str(port))
+        assert running.ready["ports"]["gateway"] > port and running.ready["ports"]["api"] > port
+        log = running.log.read_text()
+        assert f"device gateway: port {port} is taken" in log and f"HTTP API: port {port} is taken" in log
     below = descendants(running.process.pid)
-    assert len(below) >= 2, "moto and a function's worker"
+    assert len(below) >= 3, "moto and a worker for each function"
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(20) == 0, running.log.read_text()
     eventually(lambda: not alive(below))
@@ -288,20 +341,10 @@ def test_stop_leaves_no_process_and_no_ready_file(tmp_path: Path) -> None:
 
 def test_a_killed_local_cloud_leaves_no_process_either(tmp_path: Path) -> None:
     running = start(tmp_path)
-    http("GET", running.ready["endpoints"]["api"] + "/beds/any")
     below = descendants(running.process.pid)
     running.process.kill()
     running.process.wait(10)
     eventually(lambda: not alive(below))
-
-
-def test_taken_ports_are_said_and_the_next_free_one_is_used(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with started(tmp_path, "--gateway-port", str(port), "--api-port", str(port)) as running:
-            assert running.ready["ports"]["gateway"] > port and running.ready["ports"]["api"] > port
-            log = running.log.read_text()
-            assert f"device gateway: port {port} is taken" in log and f"HTTP API: port {port} is taken" in log
 
 
 def refused(directory: Path, *options: str) -> tuple[int, str]:
@@ -319,13 +362,20 @@ def test_a_missing_assembly_is_one_clear_line(tmp_path: Path) -> None:
 def test_a_control_port_that_is_taken_ends_the_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, text = refused(FOREIGN, "--control-port", str(taken.getsockname()[1]))
-    assert code == 2 and f"control: port {taken.getsockname()[1] if False else ''}".strip() in text
+    assert code == 2 and "control: port" in text and "is taken" in text
 
 
 def test_an_unknown_type_stops_the_start_with_its_logical_id(tmp_path: Path) -> None:
     template = {"Resources": {"Bus": {"Type": "AWS::Events::EventBus", "Properties": {"Name": "x"}}}}
     (tmp_path / "S.template.json").write_text(json.dumps(template))
-    (tmp_path / "manifest.json").write_text(json.dumps({"artifacts": {"S": {
-        "type": "aws:cloudformation:stack", "properties": {"templateFile": "S.template.json"}}}}))
+    (tmp_path / "manifest.json").write_text(
+        json.dumps(
+            {
+                "artifacts": {
+                    "S": {"type": "aws:cloudformation:stack", "properties": {"templateFile": "S.template.json"}}
+                }
+            }
+        )
+    )
     code, text = refused(tmp_path)
     assert code == 2 and "stack S, resource Bus (AWS::Events::EventBus): unknown resource type" in text

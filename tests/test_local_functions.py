@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from local_cloud import function_worker
 from local_cloud.errors import DeployError, Unsupported
-from local_cloud.functions import Function, FunctionService
 from local_cloud.function_worker import uses_standin
+from local_cloud.functions import Function, FunctionService
 
 HANDLERS = '''
 import logging, os, sys, time
@@ -153,7 +154,7 @@ def test_the_log_has_what_the_function_printed_between_lambdas_own_lines(tmp_pat
     run(tmp_path, story)
 
 
-def test_the_workers_environment_is_the_templates_not_ours(tmp_path: Path, client: str, monkeypatch: pytest.MonkeyPatch):
+def test_the_workers_environment_is_the_templates(tmp_path: Path, client: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_PROFILE", "production")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "real")
     monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
@@ -364,6 +365,38 @@ def test_json_logs_are_json_lines(tmp_path: Path):
         assert [line["message"] for line in lines if line.get("level") == "WARNING"] == ["a warning"]
 
     run(tmp_path, story)
+
+
+def test_a_large_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(function_worker, "MAX_LOG_BYTES", 300)
+
+    async def story(service: FunctionService, create: Callable[..., Function]) -> None:
+        function = create("echo")
+        for number in range(4):
+            assert f"handling {number}" in (await function.invoke(str(number).encode())).log_tail
+        assert function.log_path.stat().st_size < 1000
+        assert "REPORT RequestId" in function.log_path.with_suffix(".log.1").read_text()
+
+    run(tmp_path, story)
+
+
+def test_a_worker_that_cannot_start_is_an_error_of_the_call(tmp_path: Path):
+    async def story(service: FunctionService, create: Callable[..., Function]) -> None:
+        function = create("echo")
+        code_dir = tmp_path / "code"
+        code_dir.rename(tmp_path / "moved")
+        error = (await function.invoke({})).error
+        assert error is not None and error["errorType"] == "Runtime.InvalidEntrypoint"
+        (tmp_path / "moved").rename(code_dir)
+        assert (await function.invoke({})).error is None
+
+    run(tmp_path, story)
+
+
+def test_code_that_is_not_there_stops_the_deployment(tmp_path: Path):
+    with pytest.raises(DeployError, match="nowhere is no directory"):
+        FunctionService("123456789012", "eu-north-1", {}, tmp_path).create(
+            "f", {"Handler": "handlers.echo", "Runtime": "python3.13"}, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(("properties", "name"), [

@@ -14,7 +14,8 @@ from botocore.exceptions import ClientError
 from local_cloud import sqs_api
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.http_wire import Request, Response, Server
-from local_cloud.queues import QueueError, QueueService
+from local_cloud.queue_messages import QueueError
+from local_cloud.queues import QueueService
 
 
 def service() -> QueueService:
@@ -185,7 +186,8 @@ def test_what_sqs_refuses_is_refused(body: str, code: str):
 
 
 @pytest.mark.parametrize(("properties", "name"), [
-    ({"FifoQueue": True}, "FifoQueue"), ({"Nonsense": 1}, "Nonsense"), ({"VisibilityTimeout": 43_201}, "VisibilityTimeout"),
+    ({"FifoQueue": True}, "FifoQueue"), ({"Nonsense": 1}, "Nonsense"),
+    ({"VisibilityTimeout": 43_201}, "VisibilityTimeout"),
     ({"DelaySeconds": "soon"}, "DelaySeconds"),
     ({"RedrivePolicy": {"deadLetterTargetArn": "a:b", "maxReceiveCount": 0}}, "maxReceiveCount")])
 def test_a_property_that_is_not_honoured_is_named(properties: dict[str, Any], name: str):
@@ -208,9 +210,9 @@ def with_boto3(story: Callable[[Any], None]) -> QueueService:
 
     async def answer(request: Request) -> Response:
         status, content = await sqs_api.handle(queues, request.headers["x-amz-target"], json.loads(request.body))
-        headers = [("Content-Type", "application/x-amz-json-1.0")]
         error = sqs_api.error_header(content)
-        return Response(status, json.dumps(content).encode(), headers + ([("x-amzn-query-error", error)] if error else []))
+        headers = [("Content-Type", "application/x-amz-json-1.0")] + ([("x-amzn-query-error", error)] if error else [])
+        return Response(status, json.dumps(content).encode(), headers)
 
     async def serve() -> None:
         server = Server(answer)

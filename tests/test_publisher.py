@@ -29,7 +29,13 @@ from tests.conftest import find_service
 
 ROOT = Path(__file__).resolve().parent.parent
 MOSQUITTO = find_service("mosquitto")
-CONF = "listener {port} 127.0.0.1\npersistence true\npersistence_location {directory}/\nmax_queued_messages 0\n"
+CONF = """\
+listener {port} 127.0.0.1
+persistence true
+persistence_location {directory}/
+max_queued_messages 0
+max_inflight_messages 1000
+"""
 
 
 def until(condition: Callable[[], Any], what: str, deadline_s: float = 20) -> None:
@@ -92,13 +98,20 @@ class Bridge:
         self.skipped = 0
         self._expected: dict[tuple[str, str], int] = {}
         self._rng, self._lose = random.Random(seed), lose
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="bridge", clean_session=False)
-        self._client.reconnect_delay_set(1, 1)
+        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="bridge", clean_session=False,
+                                   reconnect_on_failure=False)
         self.subscribed = threading.Event()
         self._client.on_connect = lambda client, *_: client.subscribe(topics.SENSOR_DATA, 1)
         self._client.on_subscribe = lambda *_: self.subscribed.set()
         self._client.on_message = self._on_message
-        self._client.connect("127.0.0.1", port)
+        self._port = port
+        self.connect()
+
+    def connect(self) -> None:
+        """At the start, and after the broker was away."""
+        self._client.loop_stop()
+        self.subscribed.clear()
+        self._client.connect("127.0.0.1", self._port)
         self._client.loop_start()
         assert self.subscribed.wait(10)
 
@@ -260,7 +273,8 @@ def test_the_embedded_broker_serves_it_too(kind: str, tmp_path: Path, runs: Runs
 def test_readings_from_stdin_with_a_bad_line_among_them(broker: Broker, bridge: Bridge, tmp_path: Path) -> None:
     lines = b'{"sensor1": 20.10, "sensor2": 0.5}\n{"sensor1": 1}\nno json\n{"sensor2": 7e-3, "timestamp": 1.5}\n'
     done = subprocess.run([sys.executable, "-m", "device.publisher", "--broker", "127.0.0.1",
-                           "--port", str(broker.port), "--device-id", "pi", "--spool", str(tmp_path / "spool.db"), "--sensor", "stdin"],
+                           "--port", str(broker.port), "--device-id", "pi", "--sensor", "stdin",
+                           "--spool", str(tmp_path / "spool.db")],
                           input=lines, capture_output=True, cwd=ROOT, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (0, b"published 2 readings, 2 acknowledged\n"), done.stderr
     assert b'"sensor1":20.10' in bridge.raw[0] and b'{"timestamp":1.5,"sensor2":0.007' in bridge.raw[1]
@@ -280,6 +294,7 @@ def test_sigkill_of_the_broker_loses_and_doubles_nothing(python: str, broker: Br
         more_made = len(runs.made()) + 20
         until(lambda goal=more_made: len(runs.made()) >= goal, "readings are spooled meanwhile")
         broker.start()
+        bridge.connect()
     until(lambda: len(bridge.taken) >= more_made, "what was spooled is taken")
     run.send_signal(signal.SIGTERM)
     code, last_line, err = ended(run)
@@ -305,16 +320,16 @@ def test_sigkill_of_the_publisher_loses_and_doubles_nothing(python: str, broker:
 
 def test_readings_wait_on_disk_while_the_broker_is_away(python: str, broker: Broker, runs: Runs) -> None:
     broker.kill()
-    run = runs.start(python, broker.port, "--rate", "1000", "--count", "2500", "--wait", "0.1")
+    run = runs.start(python, broker.port, "--rate", "1000", "--count", "700", "--wait", "0.1")
     code, last_line, err = ended(run)
-    assert (code, last_line) == (3, "published 2500 readings, 0 acknowledged"), err
-    assert "connection refused" in err and "2500 readings wait in" in err
+    assert (code, last_line) == (3, "published 700 readings, 0 acknowledged"), err
+    assert "connection refused" in err and "700 readings wait in" in err
     broker.start()
     bridge = Bridge(broker.port)
     try:
         code, last_line, err = ended(runs.start(python, broker.port, "--rate", "100", "--count", "1"))
         assert (code, last_line) == (0, "published 1 readings, 1 acknowledged"), err
-        assert bridge.seqs() == runs.made() == list(range(1, 2502))
+        assert bridge.seqs() == runs.made() == list(range(1, 702))
     finally:
         bridge.close()
 
@@ -356,9 +371,9 @@ def test_a_wrong_password_is_said_in_one_line(python: str, tmp_path: Path, runs:
     broker = Broker(tmp_path, "mosquitto", login=("edgecloud", "right"))
     bad = ("--count", "1", "--wait", "0.5", "--username", "edgecloud")
     try:
-        code, _, err = ended(runs.start(python, broker.port, *bad, MQTT_PASSWORD="wrong"))
+        code, _, err = ended(runs.start(python, broker.port, *bad, MQTT_PASSWORD="wr0ng"))
         assert code == 3 and len([line for line in err.splitlines() if "MQTT_PASSWORD" in line]) == 1, err
-        assert "wrong" not in err.replace("wrong user name", "")
+        assert "wr0ng" not in err
         good = runs.start(python, broker.port, "--count", "1", "--ack", "broker", "--username", "edgecloud",
                           MQTT_PASSWORD="right")
         assert ended(good)[:2] == (0, "published 1 readings, 1 acknowledged")
@@ -394,9 +409,9 @@ def publish(broker: Broker, spool_path: Path, count: int, turn: Turn | None = No
 def test_lost_messages_and_lost_acks_are_made_good(broker: Broker, tmp_path: Path) -> None:
     bridge = Bridge(broker.port, seed=3, lose=0.03)
     try:
-        code, spool = publish(broker, tmp_path / "s.db", 400, Turn(window=50, in_flight=10, stall_s=0.1))
-        assert bridge.seqs() == list(range(1, 401))
-        assert (code, spool.first, spool.last) == (0, 401, 400)
+        code, spool = publish(broker, tmp_path / "s.db", 200, Turn(window=50, in_flight=10, stall_s=0.1))
+        assert bridge.seqs() == list(range(1, 201))
+        assert (code, spool.first, spool.last) == (0, 201, 200)
     finally:
         bridge.close()
 

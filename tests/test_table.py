@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import batch
+from contract import batch, numbers
 from contract.errors import BadPayload
 from contract.rollups import Total
 from lambdas import table
@@ -29,16 +29,14 @@ def test_an_item_survives_dynamodbs_form(item: dict[str, object]) -> None:
 
 
 @given(st.lists(st.integers(0, 10 ** 17 - 1), min_size=2, max_size=5, unique=True))
-def test_sort_keys_sort_by_receive_number(numbers: list[int]) -> None:
-    by_number = {n: table.readings_item("s", "0" * 24, {**_series(), "number": n})["sk"] for n in numbers}
-    assert sorted(by_number.values()) == [by_number[n] for n in sorted(numbers)]
-    alerts = {n: table.alert_item("s", "d", "0" * 24, anomaly(1, "1", number=n))["sk"] for n in numbers}
-    assert sorted(alerts.values()) == [alerts[n] for n in sorted(numbers)]
+def test_sort_keys_sort_by_receive_number(received: list[int]) -> None:
+    readings = {n: table.readings_item("s", "0" * 24, {**_series(), "number": n})["sk"] for n in received}
+    assert sorted(readings.values()) == [readings[n] for n in sorted(received)]
+    alerts = {n: table.alert_item("s", "d", "0" * 24, anomaly(1, "1", number=n))["sk"] for n in received}
+    assert sorted(alerts.values()) == [alerts[n] for n in sorted(received)]
 
 
 def _series() -> dict[str, object]:
-    from contract import numbers
-
     decoded: dict[str, object] = numbers.loads(batch.pack("d", [row(1, {"sensor2": 1})]))
     return decoded
 
@@ -66,7 +64,8 @@ def test_a_message_without_a_site_or_a_proper_id_is_refused(site: object, messag
 
 def test_entries_of_a_minute_are_summed() -> None:
     one = {"t": Total(2, Decimal("1.5"), Decimal("0.5"), Decimal(1), 1)}
-    two = {"t": Total(1, Decimal(-3), Decimal(-3), Decimal(-3), 0), "u": Total(1, Decimal(1), Decimal(1), Decimal(1), 0)}
+    two = {"t": Total(1, Decimal(-3), Decimal(-3), Decimal(-3), 0),
+           "u": Total(1, Decimal(1), Decimal(1), Decimal(1), 0)}
     item = {"pk": "s#d", "sk": "m#2026-11-22T07:24Z", "expires_at": Decimal(9), "untrusted": True,
             "a" * 24: table.minute_entry(one), "b" * 24: table.minute_entry(two)}
     assert table.minute_totals(table.from_attributes(table.to_attributes(item))) == {
@@ -89,7 +88,7 @@ def test_items_are_read_page_by_page_in_either_direction_and_expired_ones_left_o
 
 def test_one_key_twice_in_a_call_is_put_once(tables: None) -> None:
     table.put_all("ALERTS_TABLE", [{"pk": "p", "sk": "s", "n": n} for n in range(30)])
-    assert list(table.query("ALERTS_TABLE", "p", "", "~")) == [{"pk": "p", "sk": "s", "n": 29}]
+    assert list(table.query("ALERTS_TABLE", "p", "s", "s")) == [{"pk": "p", "sk": "s", "n": 29}]
 
 
 def test_an_event_item_gives_its_row_back() -> None:
@@ -107,8 +106,8 @@ def test_a_readings_item_gives_its_rows_back() -> None:
 @pytest.mark.parametrize("function", ("persist", "aggregate", "alert", "api"))
 def test_a_function_can_be_imported_without_environment_or_aws(function: str) -> None:
     code = (f"import sys, lambdas.{function} as f; assert callable(f.handler); from lambdas import table; "
-            "assert not table.CLIENTS; print([m for m in ('pydantic', 'aws_lambda_powertools', 'numpy', 'moto', 'boto3.s3') "
-            "if m in sys.modules])")
+            "assert not table.CLIENTS; "
+            "print([m for m in ('pydantic', 'aws_lambda_powertools', 'numpy', 'moto') if m in sys.modules])")
     environment = {key: value for key, value in os.environ.items() if key in ("PATH", "SYSTEMROOT")}
     done = subprocess.run([sys.executable, "-c", code], cwd=EXAMPLES.parent.parent, env=environment, timeout=60,
                           capture_output=True, text=True, check=False)

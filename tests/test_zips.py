@@ -75,8 +75,9 @@ def test_nothing_that_lies_about_gets_in(tmp_path: Path) -> None:
         shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
     clean = staged(project, tmp_path / "clean")
     assert files(clean) == expected("persist")
-    for junk in (".env", ".DS_Store", "contract/.DS_Store", "contract/__pycache__/topics.cpython-311.pyc", "contract/x.pyc",
-                 "lambdas/__pycache__/table.cpython-311.pyc", "lambdas/.DS_Store", ".git/config", "certs/bridge.key",
+    for junk in (".env", ".DS_Store", "contract/.DS_Store", "contract/x.pyc",
+                 "contract/__pycache__/topics.cpython-311.pyc", "lambdas/__pycache__/table.cpython-311.pyc",
+                 "lambdas/.DS_Store", ".git/config", "certs/bridge.key",
                  "contract/examples/__pycache__/y.pyc", "contract/examples/new.json", ".venv/lib/contract/topics.py"):
         (project / junk).parent.mkdir(parents=True, exist_ok=True)
         (project / junk).write_text("junk")

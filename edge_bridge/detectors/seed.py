@@ -19,6 +19,10 @@ class SeedDetector:
     """See the module. Predictions between two fits are made in one call: the labels are the same, the cost is not."""
 
     def __init__(self) -> None:
+        import numpy  # 150 MB and seconds, with the next: only where this detector runs
+        from sklearn.ensemble import IsolationForest
+
+        self._array, self._make_forest = numpy.array, IsolationForest
         self._window: deque[float] = deque(maxlen=WINDOW)
         self._count = 0
         self._fitted_on: list[float] = []
@@ -45,11 +49,9 @@ class SeedDetector:
         return verdicts + self._judge(pending)
 
     def _fit(self, window: list[float]) -> None:
-        from sklearn.ensemble import IsolationForest  # 150 MB and seconds: only where this detector runs
-
         self._fitted_on = window
-        self._forest = IsolationForest(n_estimators=TREES, contamination="auto", random_state=RANDOM_STATE)
-        self._forest.fit(_column(window))
+        self._forest = self._make_forest(n_estimators=TREES, contamination="auto", random_state=RANDOM_STATE)
+        self._forest.fit(self._column(window))
 
     def _judge(self, values: list[float]) -> list[Verdict]:
         if not values:
@@ -57,7 +59,7 @@ class SeedDetector:
         if self._forest is None:
             return [Verdict(False)] * len(values)
         # predict() calls an observation an outlier where this is below 0.
-        return [Verdict(bool(score < 0), float(score)) for score in self._forest.decision_function(_column(values))]
+        return [Verdict(bool(score < 0), float(score)) for score in self._forest.decision_function(self._column(values))]
 
     def state(self) -> str:
         """The window, the count, and the values that the present forest was fitted on."""
@@ -71,8 +73,5 @@ class SeedDetector:
         if members["fitted_on"]:
             self._fit(members["fitted_on"])
 
-
-def _column(values: list[float]) -> Any:
-    import numpy
-
-    return numpy.array(values, dtype=float).reshape(-1, 1)
+    def _column(self, values: list[float]) -> Any:
+        return self._array(values, dtype=float).reshape(-1, 1)

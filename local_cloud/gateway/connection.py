@@ -25,6 +25,7 @@ from local_cloud.gateway.session import Session
 LOG = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10
 KEEP_ALIVE_GRACE = 1.5
+LONGEST_REASON = 300  # characters of a reason string; a topic quoted in it may be far longer
 
 
 def nothing_allowed(action: str, topic: str) -> bool:
@@ -39,7 +40,7 @@ class Connection(asyncio.Protocol):
         self.broker = broker
         self.loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
-        self.parser = Parser(broker.limits.packet_bytes or LARGEST_PACKET_BYTES)
+        self.parser = Parser()
         self.version = MQTT_3_1_1
         self.client_id = ""
         self.source_ip = ""
@@ -77,6 +78,7 @@ class Connection(asyncio.Protocol):
         """Bytes; over TLS the first may come before `connection_made`."""
         self.broker.counters.bytes_in += len(data)
         self._heard_at_s = self.loop.time()
+        self.parser.max_packet_bytes = self.broker.limits.packet_bytes or LARGEST_PACKET_BYTES
         self.parser.push(data)
         if wait_s := self.spend_bytes(len(data)):
             self.broker.counters.delayed += 1
@@ -119,9 +121,13 @@ class Connection(asyncio.Protocol):
 
     def later(self, name: str, delay_s: float, call: Callable[[], None]) -> None:
         """Call once, in place of an earlier timer of that name, unless the connection is gone by then."""
-        if name in self._timers:
-            self._timers[name].cancel()
+        self.cancel(name)
         self._timers[name] = self.loop.call_later(delay_s, call)
+
+    def cancel(self, name: str) -> None:
+        """Forget the timer of that name, if there is one."""
+        if name in self._timers:
+            self._timers.pop(name).cancel()
 
     def spend_bytes(self, size_bytes: int) -> float:
         """Count throughput of either direction; seconds to wait before more."""
@@ -228,6 +234,9 @@ class Connection(asyncio.Protocol):
             self.pause("link")
         elif self._held:
             self._held = False
+            if self.closed:  # ended while nothing could be said: the other side learns it now
+                self.abort()
+                return
             if self._out:
                 self.loop.call_soon(self._flush)
             self.resume("link")
@@ -240,13 +249,15 @@ class Connection(asyncio.Protocol):
         if text:
             LOG.info("disconnecting client %r of %s: 0x%02X %s", self.client_id, self.source_ip, reason_code, text)
         if self.version == MQTT_5 and self.session is not None:
-            reason = {"reason_string": text} if text and self.reason_strings else {}
+            reason = {"reason_string": text[:LONGEST_REASON]} if text and self.reason_strings else {}
             self.send(p.Disconnect(reason_code, reason))
         self.leave(text)
         self.close()
 
     def close(self) -> None:
-        """Send what is waiting, then close."""
+        """Send what is waiting, then close; through a black hole nothing goes before it is restored."""
+        if self._held:
+            return
         self._flush()
         if self.transport is not None:
             self.transport.close()
@@ -254,6 +265,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection as a failing network does."""
         self.leave("connection dropped")
+        self.broker.connections.discard(self)
         self._out.clear()
         if self.transport is not None:
             self.transport.abort()
@@ -266,8 +278,9 @@ class Connection(asyncio.Protocol):
         for timer in self._timers.values():
             timer.cancel()
         if self in self.broker.connections:
-            self.broker.connections.discard(self)
             self.broker.counters.connections -= 1
+            if not self._held:
+                self.broker.connections.discard(self)
         session, self.session = self.session, None
         if session is not None:
             LOG.debug("client %r left: %s", self.client_id, text)

@@ -1,4 +1,7 @@
-"""CONNECT to CONNACK: a connection's first packet becomes an admitted client with its session, or a refusal."""
+"""CONNECT to CONNACK: a connection's first packet becomes an admitted client with its session, or a refusal.
+
+A will's delay interval is not honoured: the will is published at once.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 NO_RECEIVE_MAXIMUM = 65_535
+LONGEST_REASON = 300
 # MQTT 3.1.1 return codes by MQTT 5's reason codes; any other is 5, not authorized.
 RETURN_CODES = {p.CLIENT_IDENTIFIER_NOT_VALID: 2, p.SERVER_UNAVAILABLE: 3, p.QUOTA_EXCEEDED: 3,
                 p.UNSPECIFIED_ERROR: 3, p.BAD_USER_NAME_OR_PASSWORD: 4}
@@ -68,7 +72,8 @@ def _refuse(connection: Connection, refusal: Refused) -> None:
                 connection.client_id, connection.source_ip, refusal.reason_code, refusal)
     connection.broker.counters.refused += 1
     if connection.version == MQTT_5:
-        connection.send(p.Connack(reason_code=refusal.reason_code, properties={"reason_string": str(refusal)}))
+        reason = {"reason_string": str(refusal)[:LONGEST_REASON]}
+        connection.send(p.Connack(reason_code=refusal.reason_code, properties=reason))
     else:
         connection.send(p.Connack(reason_code=RETURN_CODES.get(refusal.reason_code, 5)))
     connection.leave(str(refusal))
@@ -96,7 +101,7 @@ def _open(connection: Connection, connect: p.Connect, assigned: bool) -> None:
              "5" if connect.version == MQTT_5 else "3.1.1", ", session resumed" if resumed else "")
     properties = _offer(broker, connect, expiry_s, keep_alive_s, assigned) if connect.version == MQTT_5 else {}
     connection.send(p.Connack(resumed, p.SUCCESS, properties))
-    connection.later("connect", 0, lambda: None)  # in place of the time-out for CONNECT
+    connection.cancel("connect")
     if keep_alive_s:
         connection.watch_keep_alive(keep_alive_s)
     connection.deliver()

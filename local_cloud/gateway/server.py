@@ -149,7 +149,8 @@ class Gateway:
                                           ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             self.counters.refused += 1
-            LOG.warning("TLS handshake with %s failed: %s", door.source_ip, error or type(error).__name__)
+            level = logging.DEBUG if isinstance(error, ConnectionError) else logging.WARNING  # a mere port probe
+            LOG.log(level, "TLS handshake with %s failed: %s", door.source_ip, error or type(error).__name__)
             transport.abort()
             return
         finally:

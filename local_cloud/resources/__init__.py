@@ -19,5 +19,25 @@ from local_cloud.resources import (
 )
 from local_cloud.resources.registry import REGISTRY, Applied, Context, ResourceType, Services
 
-__all__ = ["REGISTRY", "Applied", "Context", "ResourceType", "Services", "accounting", "api", "cognito", "custom", "dynamodb",
-           "firehose", "functions", "iam", "iot", "logs", "monitoring", "queues", "s3", "sns", "ssm"]
+__all__ = [
+    "REGISTRY",
+    "Applied",
+    "Context",
+    "ResourceType",
+    "Services",
+    "accounting",
+    "api",
+    "cognito",
+    "custom",
+    "dynamodb",
+    "firehose",
+    "functions",
+    "iam",
+    "iot",
+    "logs",
+    "monitoring",
+    "queues",
+    "s3",
+    "sns",
+    "ssm",
+]

@@ -1,21 +1,32 @@
-"""Budgets, keys and catalogues: kept as the template has them, so that a whole product's template deploys; none is run."""
+"""Budgets, keys and catalogues: kept as the template has them, so that a whole template deploys; none is run."""
 
 import uuid
 
 from local_cloud.resources.registry import STORED, TAGS, Applied, Context, Properties, require, resource
 
 
-@resource("AWS::Budgets::Budget", STORED, honoured="Budget NotificationsWithSubscribers", stated={
-    "ResourceTags": "nothing local reads tags"}, note="kept; no bill is made locally, so none is compared")
+@resource(
+    "AWS::Budgets::Budget",
+    STORED,
+    honoured="Budget NotificationsWithSubscribers",
+    stated={"ResourceTags": "nothing local reads tags"},
+    note="kept; no bill is made locally, so none is compared",
+)
 async def budget(properties: Properties, context: Context) -> Applied:
     """One budget."""
     given = require(properties, "Budget")
     return Applied(context.name(given, "BudgetName", 100))
 
 
-@resource("AWS::KMS::Key", STORED, attributes="Arn KeyId",
-          honoured="KeyPolicy Description EnableKeyRotation Enabled KeySpec KeyUsage MultiRegion PendingWindowInDays "
-                   "RotationPeriodInDays", stated=TAGS, note="a name only: nothing is encrypted at rest locally")
+@resource(
+    "AWS::KMS::Key",
+    STORED,
+    attributes="Arn KeyId",
+    honoured="KeyPolicy Description EnableKeyRotation Enabled KeySpec KeyUsage MultiRegion PendingWindowInDays "
+    "RotationPeriodInDays",
+    stated=TAGS,
+    note="a name only: nothing is encrypted at rest locally",
+)
 async def key(properties: Properties, context: Context) -> Applied:
     """A key that encrypts nothing."""
     made = str(uuid.uuid4())
@@ -29,23 +40,37 @@ async def alias(properties: Properties, context: Context) -> Applied:
     return Applied(require(properties, "AliasName"))
 
 
-@resource("AWS::Glue::Database", STORED, honoured="CatalogId DatabaseInput DatabaseName", note="kept; no query engine locally")
+@resource(
+    "AWS::Glue::Database",
+    STORED,
+    honoured="CatalogId DatabaseInput DatabaseName",
+    note="kept; no query engine locally",
+)
 async def database(properties: Properties, context: Context) -> Applied:
     """A catalogue's database."""
     given = require(properties, "DatabaseInput")
     return Applied(str(properties.get("DatabaseName") or context.name(given, "Name", 255, lower=True)))
 
 
-@resource("AWS::Glue::Table", STORED, honoured="CatalogId DatabaseName TableInput OpenTableFormatInput",
-          note="kept; no query engine locally")
+@resource(
+    "AWS::Glue::Table",
+    STORED,
+    honoured="CatalogId DatabaseName TableInput OpenTableFormatInput",
+    note="kept; no query engine locally",
+)
 async def table(properties: Properties, context: Context) -> Applied:
     """A catalogue's table."""
     require(properties, "DatabaseName")
     return Applied(context.name(require(properties, "TableInput"), "Name", 255, lower=True))
 
 
-@resource("AWS::Athena::NamedQuery", STORED, honoured="Database Description Name QueryString WorkGroup",
-          attributes="NamedQueryId", note="kept; no query engine locally")
+@resource(
+    "AWS::Athena::NamedQuery",
+    STORED,
+    honoured="Database Description Name QueryString WorkGroup",
+    attributes="NamedQueryId",
+    note="kept; no query engine locally",
+)
 async def named_query(properties: Properties, context: Context) -> Applied:
     """A saved query."""
     require(properties, "QueryString")
@@ -53,9 +78,14 @@ async def named_query(properties: Properties, context: Context) -> Applied:
     return Applied(made, {"NamedQueryId": made})
 
 
-@resource("AWS::Athena::WorkGroup", STORED, attributes="CreationTime",
-          honoured="Name Description RecursiveDeleteOption State WorkGroupConfiguration", stated=TAGS,
-          note="kept; no query engine locally")
+@resource(
+    "AWS::Athena::WorkGroup",
+    STORED,
+    attributes="CreationTime",
+    honoured="Name Description RecursiveDeleteOption State WorkGroupConfiguration",
+    stated=TAGS,
+    note="kept; no query engine locally",
+)
 async def work_group(properties: Properties, context: Context) -> Applied:
     """A work group of queries."""
     return Applied(require(properties, "Name"), {"CreationTime": "0"})

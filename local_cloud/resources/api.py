@@ -19,12 +19,23 @@ def _api(properties: Properties, context: Context) -> Any:
     return context.services.apis[api_id]
 
 
-@resource("AWS::ApiGatewayV2::Api", EMULATED, attributes="ApiId ApiEndpoint", honoured="Name ProtocolType CorsConfiguration",
-          stated={"Description": "a text", "DisableExecuteApiEndpoint": "the local port stays open",
-                  "IpAddressType": "127.0.0.1 only", **TAGS},
-          refused={"Body": "OpenAPI import is not emulated; write routes as resources",
-                   "RouteSelectionExpression": "WebSocket APIs are not emulated"},
-          note="HTTP APIs, payload format 2.0; one port each, from --api-port upwards")
+@resource(
+    "AWS::ApiGatewayV2::Api",
+    EMULATED,
+    attributes="ApiId ApiEndpoint",
+    honoured="Name ProtocolType CorsConfiguration",
+    stated={
+        "Description": "a text",
+        "DisableExecuteApiEndpoint": "the local port stays open",
+        "IpAddressType": "127.0.0.1 only",
+        **TAGS,
+    },
+    refused={
+        "Body": "OpenAPI import is not emulated; write routes as resources",
+        "RouteSelectionExpression": "WebSocket APIs are not emulated",
+    },
+    note="HTTP APIs, payload format 2.0; one port each, from --api-port upwards",
+)
 async def api(properties: Properties, context: Context) -> Applied:
     """One HTTP API on its own port."""
     api_id = _short_id()
@@ -38,9 +49,14 @@ async def api(properties: Properties, context: Context) -> Applied:
     return Applied(api_id, {"ApiId": api_id, "ApiEndpoint": endpoint}, delete)
 
 
-@resource("AWS::ApiGatewayV2::Integration", EMULATED, attributes="IntegrationId",
-          honoured="ApiId IntegrationType IntegrationUri PayloadFormatVersion IntegrationMethod TimeoutInMillis",
-          stated={"Description": "a text", "CredentialsArn": "IAM is not enforced locally"}, note="AWS_PROXY to a function")
+@resource(
+    "AWS::ApiGatewayV2::Integration",
+    EMULATED,
+    attributes="IntegrationId",
+    honoured="ApiId IntegrationType IntegrationUri PayloadFormatVersion IntegrationMethod TimeoutInMillis",
+    stated={"Description": "a text", "CredentialsArn": "IAM is not enforced locally"},
+    note="AWS_PROXY to a function",
+)
 async def integration(properties: Properties, context: Context) -> Applied:
     """What a route calls."""
     made = _short_id()
@@ -48,9 +64,13 @@ async def integration(properties: Properties, context: Context) -> Applied:
     return Applied(made, {"IntegrationId": made})
 
 
-@resource("AWS::ApiGatewayV2::Route", EMULATED, attributes="RouteId",
-          honoured="ApiId RouteKey Target AuthorizationType AuthorizerId AuthorizationScopes",
-          stated={"OperationName": "a text"})
+@resource(
+    "AWS::ApiGatewayV2::Route",
+    EMULATED,
+    attributes="RouteId",
+    honoured="ApiId RouteKey Target AuthorizationType AuthorizerId AuthorizationScopes",
+    stated={"OperationName": "a text"},
+)
 async def route(properties: Properties, context: Context) -> Applied:
     """One route of an API."""
     made = _short_id()
@@ -58,10 +78,19 @@ async def route(properties: Properties, context: Context) -> Applied:
     return Applied(made, {"RouteId": made})
 
 
-@resource("AWS::ApiGatewayV2::Stage", EMULATED, honoured="ApiId StageName AutoDeploy StageVariables DefaultRouteSettings",
-          stated={"AccessLogSettings": "no access log locally", "Description": "a text",
-                  "RouteSettings": "no throttling locally", "AccessPolicyId": "IAM is not enforced locally", **TAGS},
-          note="$default with AutoDeploy; throttling settings are not enforced")
+@resource(
+    "AWS::ApiGatewayV2::Stage",
+    EMULATED,
+    honoured="ApiId StageName AutoDeploy StageVariables DefaultRouteSettings",
+    stated={
+        "AccessLogSettings": "no access log locally",
+        "Description": "a text",
+        "RouteSettings": "no throttling locally",
+        "AccessPolicyId": "IAM is not enforced locally",
+        **TAGS,
+    },
+    note="$default with AutoDeploy; throttling settings are not enforced",
+)
 async def stage(properties: Properties, context: Context) -> Applied:
     """The stage that serves the routes."""
     name = require(properties, "StageName")
@@ -69,9 +98,14 @@ async def stage(properties: Properties, context: Context) -> Applied:
     return Applied(name)
 
 
-@resource("AWS::ApiGatewayV2::Authorizer", EMULATED, attributes="AuthorizerId",
-          honoured="ApiId Name AuthorizerType IdentitySource JwtConfiguration",
-          refused={"AuthorizerUri": "Lambda authorizers are not emulated; use JWT"}, note="JWT")
+@resource(
+    "AWS::ApiGatewayV2::Authorizer",
+    EMULATED,
+    attributes="AuthorizerId",
+    honoured="ApiId Name AuthorizerType IdentitySource JwtConfiguration",
+    refused={"AuthorizerUri": "Lambda authorizers are not emulated; use JWT"},
+    note="JWT",
+)
 async def authorizer(properties: Properties, context: Context) -> Applied:
     """A JWT authorizer of an API."""
     made = _short_id()

@@ -4,10 +4,14 @@ from typing import Any
 
 from local_cloud.resources.registry import MOTO, STORED, Applied, Context, Properties, flag, require, resource
 
-_PASSED = ("Policies AutoVerifiedAttributes AliasAttributes UsernameAttributes MfaConfiguration AccountRecoverySetting "
-           "AdminCreateUserConfig Schema UsernameConfiguration")
-_CLIENT_PASSED = ("ExplicitAuthFlows AllowedOAuthFlows AllowedOAuthScopes CallbackURLs LogoutURLs DefaultRedirectURI "
-                  "SupportedIdentityProviders ReadAttributes WriteAttributes PreventUserExistenceErrors TokenValidityUnits")
+_PASSED = (
+    "Policies AutoVerifiedAttributes AliasAttributes UsernameAttributes MfaConfiguration AccountRecoverySetting "
+    "AdminCreateUserConfig Schema UsernameConfiguration"
+)
+_CLIENT_PASSED = (
+    "ExplicitAuthFlows AllowedOAuthFlows AllowedOAuthScopes CallbackURLs LogoutURLs DefaultRedirectURI "
+    "SupportedIdentityProviders ReadAttributes WriteAttributes PreventUserExistenceErrors TokenValidityUnits"
+)
 _CLIENT_NUMBERS = "AccessTokenValidity IdTokenValidity RefreshTokenValidity"
 _NO_MAIL = "no e-mail or SMS is sent locally"
 
@@ -25,42 +29,82 @@ def _taken(properties: Properties, names: str) -> dict[str, Any]:
     return {name: _typed(properties[name]) for name in names.split() if name in properties}
 
 
-@resource("AWS::Cognito::UserPool", MOTO, attributes="Arn ProviderName ProviderURL UserPoolId",
-          honoured=f"UserPoolName {_PASSED}",
-          stated={"EmailVerificationMessage": _NO_MAIL, "EmailVerificationSubject": _NO_MAIL, "SmsVerificationMessage": _NO_MAIL,
-                  "VerificationMessageTemplate": _NO_MAIL, "EmailConfiguration": _NO_MAIL, "SmsConfiguration": _NO_MAIL,
-                  "SmsAuthenticationMessage": _NO_MAIL, "UserPoolTags": "nothing local reads tags",
-                  "UserPoolTier": "a matter of price only", "UserPoolAddOns": "no threat protection locally",
-                  "DeletionProtection": "a pool may be deleted locally", "UserAttributeUpdateSettings": _NO_MAIL,
-                  "EnabledMfas": "no second factor locally", "DeviceConfiguration": "devices are not remembered locally"},
-          refused={"LambdaConfig": "triggers are not emulated"}, note="RS256 tokens with a JWKS")
+@resource(
+    "AWS::Cognito::UserPool",
+    MOTO,
+    attributes="Arn ProviderName ProviderURL UserPoolId",
+    honoured=f"UserPoolName {_PASSED}",
+    stated={
+        "EmailVerificationMessage": _NO_MAIL,
+        "EmailVerificationSubject": _NO_MAIL,
+        "SmsVerificationMessage": _NO_MAIL,
+        "VerificationMessageTemplate": _NO_MAIL,
+        "EmailConfiguration": _NO_MAIL,
+        "SmsConfiguration": _NO_MAIL,
+        "SmsAuthenticationMessage": _NO_MAIL,
+        "UserPoolTags": "nothing local reads tags",
+        "UserPoolTier": "a matter of price only",
+        "UserPoolAddOns": "no threat protection locally",
+        "DeletionProtection": "a pool may be deleted locally",
+        "UserAttributeUpdateSettings": _NO_MAIL,
+        "EnabledMfas": "no second factor locally",
+        "DeviceConfiguration": "devices are not remembered locally",
+    },
+    refused={"LambdaConfig": "triggers are not emulated"},
+    note="RS256 tokens with a JWKS",
+)
 async def user_pool(properties: Properties, context: Context) -> Applied:
     """One user pool."""
     name = context.name(properties, "UserPoolName", 128)
-    made = (await context.call("cognito-idp", "create_user_pool", PoolName=name, **_taken(properties, _PASSED)))["UserPool"]
+    made = (await context.call("cognito-idp", "create_user_pool", PoolName=name, **_taken(properties, _PASSED)))[
+        "UserPool"
+    ]
     provider = f"cognito-idp.{context.region}.amazonaws.com/{made['Id']}"
 
     async def delete() -> None:
         await context.call("cognito-idp", "delete_user_pool", UserPoolId=made["Id"])
 
-    return Applied(made["Id"], {"Arn": made["Arn"], "ProviderName": provider, "ProviderURL": f"https://{provider}",
-                                "UserPoolId": made["Id"]}, delete)
+    return Applied(
+        made["Id"],
+        {
+            "Arn": made["Arn"],
+            "ProviderName": provider,
+            "ProviderURL": f"https://{provider}",
+            "UserPoolId": made["Id"],
+        },
+        delete,
+    )
 
 
-@resource("AWS::Cognito::UserPoolClient", MOTO, attributes="ClientId ClientSecret Name",
-          honoured=f"ClientName UserPoolId GenerateSecret AllowedOAuthFlowsUserPoolClient {_CLIENT_PASSED} {_CLIENT_NUMBERS}",
-          stated={"EnableTokenRevocation": "tokens are not revoked locally", "AuthSessionValidity": "not enforced locally",
-                  "EnablePropagateAdditionalUserContextData": "no threat protection locally",
-                  "RefreshTokenRotation": "refresh tokens are not rotated locally"},
-          refused={"AnalyticsConfiguration": "Pinpoint is not emulated"})
+@resource(
+    "AWS::Cognito::UserPoolClient",
+    MOTO,
+    attributes="ClientId ClientSecret Name",
+    honoured=f"ClientName UserPoolId GenerateSecret AllowedOAuthFlowsUserPoolClient {_CLIENT_PASSED} {_CLIENT_NUMBERS}",
+    stated={
+        "EnableTokenRevocation": "tokens are not revoked locally",
+        "AuthSessionValidity": "not enforced locally",
+        "EnablePropagateAdditionalUserContextData": "no threat protection locally",
+        "RefreshTokenRotation": "refresh tokens are not rotated locally",
+    },
+    refused={"AnalyticsConfiguration": "Pinpoint is not emulated"},
+)
 async def user_pool_client(properties: Properties, context: Context) -> Applied:
     """One client of a user pool."""
     pool = require(properties, "UserPoolId")
     numbers = {name: int(properties[name]) for name in _CLIENT_NUMBERS.split() if name in properties}
-    made = (await context.call(
-        "cognito-idp", "create_user_pool_client", UserPoolId=pool, ClientName=context.name(properties, "ClientName", 128),
-        GenerateSecret=flag(properties.get("GenerateSecret")), **_taken(properties, _CLIENT_PASSED), **numbers,
-        AllowedOAuthFlowsUserPoolClient=flag(properties.get("AllowedOAuthFlowsUserPoolClient"))))["UserPoolClient"]
+    made = (
+        await context.call(
+            "cognito-idp",
+            "create_user_pool_client",
+            UserPoolId=pool,
+            ClientName=context.name(properties, "ClientName", 128),
+            GenerateSecret=flag(properties.get("GenerateSecret")),
+            **_taken(properties, _CLIENT_PASSED),
+            **numbers,
+            AllowedOAuthFlowsUserPoolClient=flag(properties.get("AllowedOAuthFlowsUserPoolClient")),
+        )
+    )["UserPoolClient"]
     attributes = {"ClientId": made["ClientId"], "Name": made["ClientName"]}
     if "ClientSecret" in made:
         attributes["ClientSecret"] = made["ClientSecret"]
@@ -71,10 +115,15 @@ async def user_pool_client(properties: Properties, context: Context) -> Applied:
     return Applied(made["ClientId"], attributes, delete)
 
 
-@resource("AWS::Cognito::UserPoolDomain", STORED, attributes="CloudFrontDistribution", honoured="Domain UserPoolId",
-          stated={"ManagedLoginVersion": "no hosted login page locally"},
-          refused={"CustomDomainConfig": "custom domains are not emulated", "Routing": "one region only"},
-          note="kept; there is no hosted login page locally: sign in through the API (InitiateAuth)")
+@resource(
+    "AWS::Cognito::UserPoolDomain",
+    STORED,
+    attributes="CloudFrontDistribution",
+    honoured="Domain UserPoolId",
+    stated={"ManagedLoginVersion": "no hosted login page locally"},
+    refused={"CustomDomainConfig": "custom domains are not emulated", "Routing": "one region only"},
+    note="kept; there is no hosted login page locally: sign in through the API (InitiateAuth)",
+)
 async def user_pool_domain(properties: Properties, context: Context) -> Applied:
     """The domain of a pool's login page."""
     require(properties, "UserPoolId")

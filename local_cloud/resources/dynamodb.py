@@ -17,8 +17,13 @@ STATED = {
     **TAGS,
 }
 KEYS = "AttributeDefinitions KeySchema BillingMode GlobalSecondaryIndexes LocalSecondaryIndexes StreamSpecification"
-_WITHOUT_EFFECT = {"ContributorInsightsSpecification", "OnDemandThroughput", "WarmThroughput",
-                   "WriteProvisionedThroughputSettings", "ReadProvisionedThroughputSettings"}
+_WITHOUT_EFFECT = {
+    "ContributorInsightsSpecification",
+    "OnDemandThroughput",
+    "WarmThroughput",
+    "WriteProvisionedThroughputSettings",
+    "ReadProvisionedThroughputSettings",
+}
 
 
 def _indexes(given: list[dict[str, Any]] | None, billing: str) -> list[dict[str, Any]] | None:
@@ -44,16 +49,27 @@ async def _create(properties: Properties, context: Context) -> Applied:
     if stream:
         only("StreamSpecification", stream, "StreamViewType")
     await context.call(
-        "dynamodb", "create_table", TableName=name, BillingMode=billing,
-        KeySchema=require(properties, "KeySchema"), AttributeDefinitions=require(properties, "AttributeDefinitions"),
+        "dynamodb",
+        "create_table",
+        TableName=name,
+        BillingMode=billing,
+        KeySchema=require(properties, "KeySchema"),
+        AttributeDefinitions=require(properties, "AttributeDefinitions"),
         GlobalSecondaryIndexes=_indexes(properties.get("GlobalSecondaryIndexes"), billing),
         LocalSecondaryIndexes=_indexes(properties.get("LocalSecondaryIndexes"), "PAY_PER_REQUEST"),
-        ProvisionedThroughput=_throughput(properties.get("ProvisionedThroughput")) if billing == "PROVISIONED" else None,
-        StreamSpecification={"StreamEnabled": True, **stream} if stream else None)
+        ProvisionedThroughput=_throughput(properties.get("ProvisionedThroughput"))
+        if billing == "PROVISIONED"
+        else None,
+        StreamSpecification={"StreamEnabled": True, **stream} if stream else None,
+    )
     ttl = properties.get("TimeToLiveSpecification")
     if ttl and flag(ttl.get("Enabled")):
-        await context.call("dynamodb", "update_time_to_live", TableName=name, TimeToLiveSpecification={
-            "AttributeName": ttl["AttributeName"], "Enabled": True})
+        await context.call(
+            "dynamodb",
+            "update_time_to_live",
+            TableName=name,
+            TimeToLiveSpecification={"AttributeName": ttl["AttributeName"], "Enabled": True},
+        )
     table = (await context.call("dynamodb", "describe_table", TableName=name))["Table"]
     attributes = {"Arn": table["TableArn"], "TableId": table.get("TableId", name)}
     if stream:
@@ -65,22 +81,36 @@ async def _create(properties: Properties, context: Context) -> Applied:
     return Applied(name, attributes, delete)
 
 
-@resource("AWS::DynamoDB::Table", MOTO, attributes="Arn StreamArn",
-          honoured=f"TableName {KEYS} ProvisionedThroughput TimeToLiveSpecification", stated=STATED,
-          refused={"ImportSourceSpecification": "imports from S3 are not emulated; load the items yourself",
-                   "KinesisStreamSpecification": "Kinesis is not emulated; use StreamSpecification"},
-          note="TTL is stored; like on AWS, do not rely on prompt deletion: expired items stay")
+@resource(
+    "AWS::DynamoDB::Table",
+    MOTO,
+    attributes="Arn StreamArn",
+    honoured=f"TableName {KEYS} ProvisionedThroughput TimeToLiveSpecification",
+    stated=STATED,
+    refused={
+        "ImportSourceSpecification": "imports from S3 are not emulated; load the items yourself",
+        "KinesisStreamSpecification": "Kinesis is not emulated; use StreamSpecification",
+    },
+    note="TTL is stored; like on AWS, do not rely on prompt deletion: expired items stay",
+)
 async def table(properties: Properties, context: Context) -> Applied:
     """One table."""
     return await _create(properties, context)
 
 
-@resource("AWS::DynamoDB::GlobalTable", MOTO, attributes="Arn StreamArn TableId",
-          honoured=f"TableName {KEYS} Replicas TimeToLiveSpecification", stated={
-              **STATED, "WriteProvisionedThroughputSettings": "no throttling locally",
-              "WriteOnDemandThroughputSettings": "no throttling locally",
-              "ReadOnDemandThroughputSettings": "no throttling locally"},
-          note="one replica, in the region that runs")
+@resource(
+    "AWS::DynamoDB::GlobalTable",
+    MOTO,
+    attributes="Arn StreamArn TableId",
+    honoured=f"TableName {KEYS} Replicas TimeToLiveSpecification",
+    stated={
+        **STATED,
+        "WriteProvisionedThroughputSettings": "no throttling locally",
+        "WriteOnDemandThroughputSettings": "no throttling locally",
+        "ReadOnDemandThroughputSettings": "no throttling locally",
+    },
+    note="one replica, in the region that runs",
+)
 async def global_table(properties: Properties, context: Context) -> Applied:
     """A global table with one replica, which is a table."""
     replicas = require(properties, "Replicas")

@@ -4,15 +4,21 @@ from local_cloud.errors import DeployError
 from local_cloud.resources.registry import EMULATED, TAGS, Applied, Context, Properties, resource
 
 
-@resource("AWS::KinesisFirehose::DeliveryStream", EMULATED, attributes="Arn",
-          honoured="DeliveryStreamName DeliveryStreamType ExtendedS3DestinationConfiguration",
-          stated={"DeliveryStreamEncryptionConfigurationInput": "nothing is encrypted at rest locally", **TAGS},
-          refused={"KinesisStreamSourceConfiguration": "Kinesis is not emulated; use DirectPut",
-                   "S3DestinationConfiguration": "write it as ExtendedS3DestinationConfiguration",
-                   "HttpEndpointDestinationConfiguration": "only S3 destinations are emulated",
-                   "AmazonopensearchserviceDestinationConfiguration": "only S3 destinations are emulated",
-                   "RedshiftDestinationConfiguration": "only S3 destinations are emulated"},
-          note="DirectPut to S3: buffering, prefixes with timestamps, GZIP; transformation and format conversion are refused")
+@resource(
+    "AWS::KinesisFirehose::DeliveryStream",
+    EMULATED,
+    attributes="Arn",
+    honoured="DeliveryStreamName DeliveryStreamType ExtendedS3DestinationConfiguration",
+    stated={"DeliveryStreamEncryptionConfigurationInput": "nothing is encrypted at rest locally", **TAGS},
+    refused={
+        "KinesisStreamSourceConfiguration": "Kinesis is not emulated; use DirectPut",
+        "S3DestinationConfiguration": "write it as ExtendedS3DestinationConfiguration",
+        "HttpEndpointDestinationConfiguration": "only S3 destinations are emulated",
+        "AmazonopensearchserviceDestinationConfiguration": "only S3 destinations are emulated",
+        "RedshiftDestinationConfiguration": "only S3 destinations are emulated",
+    },
+    note="DirectPut to S3: buffering, prefixes with timestamps, GZIP; transformation and format conversion are refused",
+)
 async def delivery_stream(properties: Properties, context: Context) -> Applied:
     """One delivery stream."""
     name = context.name(properties, "DeliveryStreamName", 64)

@@ -1,11 +1,21 @@
-"""AWS::IoT: from template properties to the gateway's registry (things, certificates, policies) and to the rule engine."""
+"""AWS::IoT: from template properties to the gateway's registry (things, certificates, policies) and the rule engine."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from local_cloud.errors import DeployError
 from local_cloud.gateway import PolicyError, RegistryError
-from local_cloud.resources.registry import EMULATED, STORED, TAGS, Applied, Context, Properties, only, require, resource
+from local_cloud.resources.registry import (
+    EMULATED,
+    STORED,
+    TAGS,
+    Applied,
+    Context,
+    Properties,
+    only,
+    require,
+    resource,
+)
 
 
 def _registry(call: Callable[..., Any], *arguments: Any) -> Any:
@@ -34,16 +44,28 @@ async def thing(properties: Properties, context: Context) -> Applied:
     return Applied(name, {"Arn": made.arn, "Id": name}, _undo(registry.remove_thing, name))
 
 
-@resource("AWS::IoT::ThingType", STORED, attributes="Arn Id",
-          honoured="ThingTypeName ThingTypeProperties DeprecateThingType", stated=TAGS, note="a name only")
+@resource(
+    "AWS::IoT::ThingType",
+    STORED,
+    attributes="Arn Id",
+    honoured="ThingTypeName ThingTypeProperties DeprecateThingType",
+    stated=TAGS,
+    note="a name only",
+)
 async def thing_type(properties: Properties, context: Context) -> Applied:
     """A kind of thing."""
     name = context.name(properties, "ThingTypeName", 128)
     return Applied(name, {"Arn": context.services.registry.arn("thingtype", name), "Id": name})
 
 
-@resource("AWS::IoT::Policy", EMULATED, attributes="Arn Id", honoured="PolicyName PolicyDocument", stated=TAGS,
-          note="evaluated by the gateway at each connect, publish, subscribe and receive")
+@resource(
+    "AWS::IoT::Policy",
+    EMULATED,
+    attributes="Arn Id",
+    honoured="PolicyName PolicyDocument",
+    stated=TAGS,
+    note="evaluated by the gateway at each connect, publish, subscribe and receive",
+)
 async def policy(properties: Properties, context: Context) -> Applied:
     """What devices may do."""
     registry = context.services.registry
@@ -52,10 +74,17 @@ async def policy(properties: Properties, context: Context) -> Applied:
     return Applied(name, {"Arn": made.arn, "Id": name}, _undo(registry.remove_policy, name))
 
 
-@resource("AWS::IoT::Certificate", EMULATED, attributes="Arn Id", honoured="CertificateSigningRequest Status CertificateMode",
-          refused={"CertificatePem": "certificates of another CA are not admitted locally; give a CertificateSigningRequest",
-                   "CACertificatePem": "certificates of another CA are not admitted locally; give a CertificateSigningRequest"},
-          note="signed by the local CA from the request, with the request's own key")
+@resource(
+    "AWS::IoT::Certificate",
+    EMULATED,
+    attributes="Arn Id",
+    honoured="CertificateSigningRequest Status CertificateMode",
+    refused={
+        "CertificatePem": "certificates of another CA are not admitted locally; give a CertificateSigningRequest",
+        "CACertificatePem": "certificates of another CA are not admitted locally; give a CertificateSigningRequest",
+    },
+    note="signed by the local CA from the request, with the request's own key",
+)
 async def certificate(properties: Properties, context: Context) -> Applied:
     """A device certificate made from a signing request."""
     if properties.get("CertificateMode", "DEFAULT") != "DEFAULT":
@@ -71,8 +100,12 @@ async def certificate(properties: Properties, context: Context) -> Applied:
     return Applied(made.id, {"Arn": made.arn, "Id": made.id}, _undo(registry.remove_certificate, made.id))
 
 
-@resource("AWS::IoT::PolicyPrincipalAttachment", EMULATED, honoured="PolicyName Principal",
-          note="the principal must be a certificate of this deployment")
+@resource(
+    "AWS::IoT::PolicyPrincipalAttachment",
+    EMULATED,
+    honoured="PolicyName Principal",
+    note="the principal must be a certificate of this deployment",
+)
 async def policy_attachment(properties: Properties, context: Context) -> Applied:
     """Gives a certificate a policy."""
     registry = context.services.registry
@@ -81,8 +114,12 @@ async def policy_attachment(properties: Properties, context: Context) -> Applied
     return Applied(f"{name}|{principal}", {}, _undo(registry.detach_policy, name, principal))
 
 
-@resource("AWS::IoT::ThingPrincipalAttachment", EMULATED, honoured="ThingName Principal ThingPrincipalType",
-          note="the principal must be a certificate of this deployment")
+@resource(
+    "AWS::IoT::ThingPrincipalAttachment",
+    EMULATED,
+    honoured="ThingName Principal ThingPrincipalType",
+    note="the principal must be a certificate of this deployment",
+)
 async def thing_attachment(properties: Properties, context: Context) -> Applied:
     """Attaches a certificate to a thing."""
     registry = context.services.registry
@@ -94,13 +131,21 @@ async def thing_attachment(properties: Properties, context: Context) -> Applied:
 def _principal(properties: Properties, context: Context) -> str:
     principal = str(require(properties, "Principal"))
     if principal.rpartition("cert/")[2] not in context.services.registry.certificates:
-        raise DeployError(f"Principal: {principal} is no certificate of this local cloud; give the stack a "
-                          "CertificateSigningRequest instead of an existing certificate's ARN")
+        raise DeployError(
+            f"Principal: {principal} is no certificate of this local cloud; give the stack a "
+            "CertificateSigningRequest instead of an existing certificate's ARN"
+        )
     return principal
 
 
-@resource("AWS::IoT::TopicRule", EMULATED, attributes="Arn", honoured="RuleName TopicRulePayload", stated=TAGS,
-          note="our evaluator of AWS IoT SQL and our actions; see python -m local_cloud.rule_sql")
+@resource(
+    "AWS::IoT::TopicRule",
+    EMULATED,
+    attributes="Arn",
+    honoured="RuleName TopicRulePayload",
+    stated=TAGS,
+    note="our evaluator of AWS IoT SQL and our actions; see python -m local_cloud.rule_sql",
+)
 async def topic_rule(properties: Properties, context: Context) -> Applied:
     """One rule; its SQL and actions are refused here when they are not emulated."""
     name = context.name(properties, "RuleName", 128).replace("-", "_")
@@ -113,8 +158,12 @@ async def topic_rule(properties: Properties, context: Context) -> Applied:
     return Applied(name, {"Arn": context.services.registry.arn("rule", name)}, delete)
 
 
-@resource("AWS::IoT::Logging", STORED, honoured="AccountId DefaultLogLevel RoleArn EventConfigurations",
-          note="kept; the local cloud's own log says what rules refuse")
+@resource(
+    "AWS::IoT::Logging",
+    STORED,
+    honoured="AccountId DefaultLogLevel RoleArn EventConfigurations",
+    note="kept; the local cloud's own log says what rules refuse",
+)
 async def logging(properties: Properties, context: Context) -> Applied:
     """The account's IoT log level."""
     require(properties, "DefaultLogLevel")

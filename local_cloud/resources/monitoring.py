@@ -6,11 +6,16 @@ from local_cloud.errors import DeployError
 from local_cloud.resources.registry import STORED, TAGS, Applied, Context, Properties, require, resource
 
 
-@resource("AWS::CloudWatch::Alarm", STORED, attributes="Arn",
-          honoured="AlarmName AlarmDescription ActionsEnabled AlarmActions OKActions InsufficientDataActions Namespace MetricName "
-                   "Dimensions Period EvaluationPeriods DatapointsToAlarm Threshold ThresholdMetricId ComparisonOperator "
-                   "Statistic ExtendedStatistic Unit TreatMissingData Metrics EvaluateLowSampleCountPercentile",
-          stated=TAGS, note="kept, not evaluated yet: no alarm fires locally")
+@resource(
+    "AWS::CloudWatch::Alarm",
+    STORED,
+    attributes="Arn",
+    honoured="AlarmName AlarmDescription ActionsEnabled AlarmActions OKActions InsufficientDataActions Namespace "
+    "MetricName Dimensions Period EvaluationPeriods DatapointsToAlarm Threshold ThresholdMetricId ComparisonOperator "
+    "Statistic ExtendedStatistic Unit TreatMissingData Metrics EvaluateLowSampleCountPercentile",
+    stated=TAGS,
+    note="kept, not evaluated yet: no alarm fires locally",
+)
 async def alarm(properties: Properties, context: Context) -> Applied:
     """One alarm."""
     name = context.name(properties, "AlarmName", 255)
@@ -21,10 +26,15 @@ async def alarm(properties: Properties, context: Context) -> Applied:
     return Applied(name, {"Arn": context.arn("cloudwatch", f"alarm:{name}")})
 
 
-@resource("AWS::CloudWatch::CompositeAlarm", STORED, attributes="Arn",
-          honoured="AlarmName AlarmDescription AlarmRule ActionsEnabled AlarmActions OKActions InsufficientDataActions "
-                   "ActionsSuppressor ActionsSuppressorExtensionPeriod ActionsSuppressorWaitPeriod",
-          stated=TAGS, note="kept, not evaluated yet: no alarm fires locally")
+@resource(
+    "AWS::CloudWatch::CompositeAlarm",
+    STORED,
+    attributes="Arn",
+    honoured="AlarmName AlarmDescription AlarmRule ActionsEnabled AlarmActions OKActions InsufficientDataActions "
+    "ActionsSuppressor ActionsSuppressorExtensionPeriod ActionsSuppressorWaitPeriod",
+    stated=TAGS,
+    note="kept, not evaluated yet: no alarm fires locally",
+)
 async def composite_alarm(properties: Properties, context: Context) -> Applied:
     """An alarm over alarms."""
     require(properties, "AlarmRule")
@@ -32,8 +42,12 @@ async def composite_alarm(properties: Properties, context: Context) -> Applied:
     return Applied(name, {"Arn": context.arn("cloudwatch", f"alarm:{name}")})
 
 
-@resource("AWS::CloudWatch::Dashboard", STORED, honoured="DashboardName DashboardBody",
-          note="kept, not drawn; its body must be JSON")
+@resource(
+    "AWS::CloudWatch::Dashboard",
+    STORED,
+    honoured="DashboardName DashboardBody",
+    note="kept, not drawn; its body must be JSON",
+)
 async def dashboard(properties: Properties, context: Context) -> Applied:
     """One dashboard."""
     try:

@@ -1,19 +1,38 @@
 """AWS::SQS queues and their policies: from template properties to our own in-memory queues."""
 
 from local_cloud.errors import DeployError
-from local_cloud.resources.registry import EMULATED, IAM_NOTE, STORED, TAGS, Applied, Context, Properties, require, resource
+from local_cloud.resources.registry import (
+    EMULATED,
+    IAM_NOTE,
+    STORED,
+    TAGS,
+    Applied,
+    Context,
+    Properties,
+    require,
+    resource,
+)
 
 
-@resource("AWS::SQS::Queue", EMULATED, attributes="Arn QueueName QueueUrl",
-          honoured="QueueName VisibilityTimeout MessageRetentionPeriod DelaySeconds MaximumMessageSize "
-                   "ReceiveMessageWaitTimeSeconds RedrivePolicy RedriveAllowPolicy FifoQueue",
-          stated={"SqsManagedSseEnabled": "nothing is encrypted at rest locally",
-                  "KmsMasterKeyId": "nothing is encrypted at rest locally",
-                  "KmsDataKeyReusePeriodSeconds": "nothing is encrypted at rest locally", **TAGS},
-          refused={"ContentBasedDeduplication": "FIFO queues are not emulated; use a standard queue",
-                   "DeduplicationScope": "FIFO queues are not emulated; use a standard queue",
-                   "FifoThroughputLimit": "FIFO queues are not emulated; use a standard queue"},
-          note="standard queues, in memory; FifoQueue true is refused")
+@resource(
+    "AWS::SQS::Queue",
+    EMULATED,
+    attributes="Arn QueueName QueueUrl",
+    honoured="QueueName VisibilityTimeout MessageRetentionPeriod DelaySeconds MaximumMessageSize "
+    "ReceiveMessageWaitTimeSeconds RedrivePolicy RedriveAllowPolicy FifoQueue",
+    stated={
+        "SqsManagedSseEnabled": "nothing is encrypted at rest locally",
+        "KmsMasterKeyId": "nothing is encrypted at rest locally",
+        "KmsDataKeyReusePeriodSeconds": "nothing is encrypted at rest locally",
+        **TAGS,
+    },
+    refused={
+        "ContentBasedDeduplication": "FIFO queues are not emulated; use a standard queue",
+        "DeduplicationScope": "FIFO queues are not emulated; use a standard queue",
+        "FifoThroughputLimit": "FIFO queues are not emulated; use a standard queue",
+    },
+    note="standard queues, in memory; FifoQueue true is refused",
+)
 async def queue(properties: Properties, context: Context) -> Applied:
     """One standard queue."""
     name = context.name(properties, "QueueName", 80)

@@ -1,7 +1,7 @@
 """The registry of resource types: a template's (type, properties) comes in, the function that applies it goes out.
 
-Each type states per property what is honoured, what is accepted but not emulated (and why), and what is refused; any other
-property refuses the start. coverage.py writes these statements into COVERAGE.md.
+Each type states per property what is honoured, what is accepted but not emulated (and why), and what is refused; any
+other property refuses the start. coverage.py writes these statements into COVERAGE.md.
 """
 
 import secrets
@@ -46,8 +46,10 @@ class Services(Protocol):
     apis: dict[str, Any]
     pollers: dict[str, Any]
     subscriptions: Any
+    swept_buckets: set[str]
 
     async def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]: ...
+    def ssm_value(self, name: str) -> str: ...
     async def open_api(self, api_id: str, properties: Properties) -> None: ...
     async def close_api(self, api_id: str) -> None: ...
     async def add_poller(self, mapping_id: str, properties: Properties) -> None: ...
@@ -122,14 +124,23 @@ class ResourceType:
 REGISTRY: dict[str, ResourceType] = {}
 
 
-def resource(name: str, backing: str, *, attributes: str | None = "", honoured: str = "", note: str = "",
-             stated: Mapping[str, str] | None = None, refused: Mapping[str, str] | None = None) -> Callable[[Apply], Apply]:
+def resource(
+    name: str,
+    backing: str,
+    *,
+    attributes: str | None = "",
+    honoured: str = "",
+    note: str = "",
+    stated: Mapping[str, str] | None = None,
+    refused: Mapping[str, str] | None = None,
+) -> Callable[[Apply], Apply]:
     """Register the applier of a type; `attributes` and `honoured` are space-separated names."""
 
     def register(apply: Apply) -> Apply:
         known = None if attributes is None else frozenset(attributes.split())
-        REGISTRY[name] = ResourceType(name, apply, backing, note, known, frozenset(honoured.split()),
-                                      dict(stated or {}), dict(refused or {}))
+        REGISTRY[name] = ResourceType(
+            name, apply, backing, note, known, frozenset(honoured.split()), dict(stated or {}), dict(refused or {})
+        )
         return apply
 
     return register
@@ -139,8 +150,8 @@ def physical_name(stack: str, logical_id: str, limit: int, *, lower: bool = Fals
     """`stack-logicalid-RANDOM` within `limit` characters; the random end always stays whole."""
     suffix = "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(12))
     room = limit - len(suffix) - 2
-    stack_part = stack[:max(room - len(logical_id), room // 2)]
-    name = f"{stack_part}-{logical_id[:room - len(stack_part)]}-{suffix}"
+    stack_part = stack[: max(room - len(logical_id), room // 2)]
+    name = f"{stack_part}-{logical_id[: room - len(stack_part)]}-{suffix}"
     return name.lower() if lower else name
 
 
@@ -148,7 +159,9 @@ def only(where: str, given: Mapping[str, Any], honoured: str) -> None:
     """Refuse any member of a nested object that is not among the space-separated names."""
     unknown = sorted(set(given) - set(honoured.split()))
     if unknown:
-        raise Unsupported(f"{where}.{unknown[0]}: not known to the local cloud; known: {', '.join(sorted(honoured.split()))}")
+        raise Unsupported(
+            f"{where}.{unknown[0]}: not known to the local cloud; known: {', '.join(sorted(honoured.split()))}"
+        )
 
 
 def require(properties: Properties, name: str) -> Any:

@@ -6,8 +6,10 @@ from typing import Any
 from local_cloud.errors import DeployError
 from local_cloud.resources.registry import MOTO, TAGS, Applied, Context, Properties, only, require, resource
 
-_RULE_KEYS = ("AbortIncompleteMultipartUpload ExpirationInDays ExpiredObjectDeleteMarker Id NoncurrentVersionExpiration "
-              "NoncurrentVersionTransitions Prefix Status TagFilters Transitions ObjectSizeGreaterThan ObjectSizeLessThan")
+_RULE_KEYS = (
+    "AbortIncompleteMultipartUpload ExpirationInDays ExpiredObjectDeleteMarker Id NoncurrentVersionExpiration "
+    "NoncurrentVersionTransitions Prefix Status TagFilters Transitions ObjectSizeGreaterThan ObjectSizeLessThan"
+)
 
 
 def _lifecycle_rule(rule: dict[str, Any]) -> dict[str, Any]:
@@ -19,13 +21,16 @@ def _lifecycle_rule(rule: dict[str, Any]) -> dict[str, Any]:
     if "ExpirationInDays" in rule:
         made["Expiration"] = {"Days": int(rule["ExpirationInDays"])}
     if "Transitions" in rule:
-        made["Transitions"] = [{"Days": int(one["TransitionInDays"]), "StorageClass": one["StorageClass"]}
-                               for one in rule["Transitions"]]
+        made["Transitions"] = [
+            {"Days": int(one["TransitionInDays"]), "StorageClass": one["StorageClass"]} for one in rule["Transitions"]
+        ]
     if "AbortIncompleteMultipartUpload" in rule:
         days = rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
         made["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": int(days)}
     if "NoncurrentVersionExpiration" in rule:
-        made["NoncurrentVersionExpiration"] = {"NoncurrentDays": int(rule["NoncurrentVersionExpiration"]["NoncurrentDays"])}
+        made["NoncurrentVersionExpiration"] = {
+            "NoncurrentDays": int(rule["NoncurrentVersionExpiration"]["NoncurrentDays"])
+        }
     return made
 
 
@@ -33,49 +38,88 @@ async def empty_bucket(context: Context, name: str) -> None:
     """Delete every object, version and delete marker of a bucket."""
     while True:
         page = await context.call("s3", "list_object_versions", Bucket=name, MaxKeys=1000)
-        found = [{"Key": one["Key"], "VersionId": one["VersionId"]}
-                 for kind in ("Versions", "DeleteMarkers") for one in page.get(kind, [])]
+        found = [
+            {"Key": one["Key"], "VersionId": one["VersionId"]}
+            for kind in ("Versions", "DeleteMarkers")
+            for one in page.get(kind, [])
+        ]
         if not found:
             return
         await context.call("s3", "delete_objects", Bucket=name, Delete={"Objects": found, "Quiet": True})
 
 
-@resource("AWS::S3::Bucket", MOTO, attributes="Arn DomainName RegionalDomainName DualStackDomainName WebsiteURL",
-          honoured="BucketName VersioningConfiguration LifecycleConfiguration CorsConfiguration",
-          stated={"BucketEncryption": "nothing is encrypted at rest locally",
-                  "PublicAccessBlockConfiguration": "IAM is not enforced locally; the port is bound to 127.0.0.1",
-                  "OwnershipControls": "IAM is not enforced locally", "AccessControl": "IAM is not enforced locally",
-                  "LoggingConfiguration": "no access logs locally", "MetricsConfigurations": "no request metrics locally",
-                  "IntelligentTieringConfigurations": "a matter of price only", **TAGS},
-          refused={"NotificationConfiguration": "S3 events are not emulated; send the event from what writes the object",
-                   "WebsiteConfiguration": "static websites are not emulated", "ReplicationConfiguration": "one region only"},
-          note="lifecycle rules are stored, never run; a bucket with objects is not deleted, as on AWS")
+@resource(
+    "AWS::S3::Bucket",
+    MOTO,
+    attributes="Arn DomainName RegionalDomainName DualStackDomainName WebsiteURL",
+    honoured="BucketName VersioningConfiguration LifecycleConfiguration CorsConfiguration",
+    stated={
+        "BucketEncryption": "nothing is encrypted at rest locally",
+        "PublicAccessBlockConfiguration": "IAM is not enforced locally; the port is bound to 127.0.0.1",
+        "OwnershipControls": "IAM is not enforced locally",
+        "AccessControl": "IAM is not enforced locally",
+        "LoggingConfiguration": "no access logs locally",
+        "MetricsConfigurations": "no request metrics locally",
+        "IntelligentTieringConfigurations": "a matter of price only",
+        **TAGS,
+    },
+    refused={
+        "NotificationConfiguration": "S3 events are not emulated; send the event from what writes the object",
+        "WebsiteConfiguration": "static websites are not emulated",
+        "ReplicationConfiguration": "one region only",
+    },
+    note="lifecycle rules are stored, never run; a bucket with objects is not deleted, as on AWS",
+)
 async def bucket(properties: Properties, context: Context) -> Applied:
     """One bucket."""
     name = context.name(properties, "BucketName", 63, lower=True)
     location = None if context.region == "us-east-1" else {"LocationConstraint": context.region}
     await context.call("s3", "create_bucket", Bucket=name, CreateBucketConfiguration=location)
     if "VersioningConfiguration" in properties:
-        await context.call("s3", "put_bucket_versioning", Bucket=name,
-                           VersioningConfiguration={"Status": properties["VersioningConfiguration"]["Status"]})
+        await context.call(
+            "s3",
+            "put_bucket_versioning",
+            Bucket=name,
+            VersioningConfiguration={"Status": properties["VersioningConfiguration"]["Status"]},
+        )
     if "LifecycleConfiguration" in properties:
         rules = [_lifecycle_rule(rule) for rule in properties["LifecycleConfiguration"]["Rules"]]
-        await context.call("s3", "put_bucket_lifecycle_configuration", Bucket=name, LifecycleConfiguration={"Rules": rules})
+        await context.call(
+            "s3", "put_bucket_lifecycle_configuration", Bucket=name, LifecycleConfiguration={"Rules": rules}
+        )
     if "CorsConfiguration" in properties:
-        await context.call("s3", "put_bucket_cors", Bucket=name, CORSConfiguration={
-            "CORSRules": [_cors_rule(rule) for rule in properties["CorsConfiguration"]["CorsRules"]]})
+        await context.call(
+            "s3",
+            "put_bucket_cors",
+            Bucket=name,
+            CORSConfiguration={
+                "CORSRules": [_cors_rule(rule) for rule in properties["CorsConfiguration"]["CorsRules"]]
+            },
+        )
 
     async def delete() -> None:
+        if name in context.services.swept_buckets:
+            await empty_bucket(context, name)
         page = await context.call("s3", "list_object_versions", Bucket=name, MaxKeys=1)
         if page.get("Versions") or page.get("DeleteMarkers"):
-            raise DeployError(f"bucket {name} is not empty: empty it first, or give it auto_delete_objects "
-                              "(CloudFormation fails here too)")
+            raise DeployError(
+                f"bucket {name} is not empty: empty it first, or give it auto_delete_objects "
+                "(CloudFormation fails here too)"
+            )
         await context.call("s3", "delete_bucket", Bucket=name)
 
     host = f"{name}.s3.{context.region}.amazonaws.com"
-    return Applied(name, {"Arn": f"arn:aws:s3:::{name}", "DomainName": f"{name}.s3.amazonaws.com", "RegionalDomainName": host,
-                          "DualStackDomainName": f"{name}.s3.dualstack.{context.region}.amazonaws.com",
-                          "WebsiteURL": f"http://{name}.s3-website.{context.region}.amazonaws.com"}, delete)
+    return Applied(
+        name,
+        {
+            "Arn": f"arn:aws:s3:::{name}",
+            "DomainName": f"{name}.s3.amazonaws.com",
+            "RegionalDomainName": host,
+            "DualStackDomainName": f"{name}.s3.dualstack.{context.region}.amazonaws.com",
+            "WebsiteURL": f"http://{name}.s3-website.{context.region}.amazonaws.com",
+        },
+        delete,
+    )
 
 
 def _cors_rule(rule: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +132,9 @@ def _cors_rule(rule: dict[str, Any]) -> dict[str, Any]:
 async def bucket_policy(properties: Properties, context: Context) -> Applied:
     """A bucket's policy, readable through the API."""
     name = require(properties, "Bucket")
-    await context.call("s3", "put_bucket_policy", Bucket=name, Policy=json.dumps(require(properties, "PolicyDocument")))
+    await context.call(
+        "s3", "put_bucket_policy", Bucket=name, Policy=json.dumps(require(properties, "PolicyDocument"))
+    )
 
     async def delete() -> None:
         await context.call("s3", "delete_bucket_policy", Bucket=name)

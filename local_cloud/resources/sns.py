@@ -1,4 +1,4 @@
-"""AWS::SNS topics and subscriptions: topics in moto; subscriptions of queues and functions are delivered by the AWS endpoint."""
+"""AWS::SNS: topics live in moto; the AWS endpoint delivers to the queues and functions that subscribe."""
 
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.resources.registry import (
@@ -17,11 +17,24 @@ from local_cloud.resources.registry import (
 NOT_SENT = ("email", "email-json", "sms")
 
 
-@resource("AWS::SNS::Topic", MOTO, attributes="TopicArn TopicName", honoured="TopicName DisplayName",
-          stated={"KmsMasterKeyId": "nothing is encrypted at rest locally", "TracingConfig": "no X-Ray locally",
-                  "SignatureVersion": "messages are not signed locally", **TAGS},
-          refused={"FifoTopic": "FIFO topics are not emulated", "ContentBasedDeduplication": "FIFO topics are not emulated",
-                   "Subscription": "write it as AWS::SNS::Subscription", "DataProtectionPolicy": "not emulated"})
+@resource(
+    "AWS::SNS::Topic",
+    MOTO,
+    attributes="TopicArn TopicName",
+    honoured="TopicName DisplayName",
+    stated={
+        "KmsMasterKeyId": "nothing is encrypted at rest locally",
+        "TracingConfig": "no X-Ray locally",
+        "SignatureVersion": "messages are not signed locally",
+        **TAGS,
+    },
+    refused={
+        "FifoTopic": "FIFO topics are not emulated",
+        "ContentBasedDeduplication": "FIFO topics are not emulated",
+        "Subscription": "write it as AWS::SNS::Subscription",
+        "DataProtectionPolicy": "not emulated",
+    },
+)
 async def topic(properties: Properties, context: Context) -> Applied:
     """One standard topic."""
     name = context.name(properties, "TopicName", 256)
@@ -45,13 +58,20 @@ async def topic_policy(properties: Properties, context: Context) -> Applied:
     return Applied(f"{context.stack}-{context.logical_id}", {"Id": context.logical_id})
 
 
-@resource("AWS::SNS::Subscription", EMULATED, attributes="Arn", honoured="TopicArn Protocol Endpoint RawMessageDelivery",
-          stated={"Region": "one region only", "DeliveryPolicy": "no HTTP retries locally"},
-          refused={"FilterPolicy": "filter policies are not emulated; filter in the subscriber",
-                   "FilterPolicyScope": "filter policies are not emulated; filter in the subscriber",
-                   "RedrivePolicy": "delivery to queues and functions cannot fail locally; take it out",
-                   "SubscriptionRoleArn": "Firehose subscriptions are not emulated"},
-          note="sqs and lambda are delivered; e-mail and SMS are not sent (the log says what would have been)")
+@resource(
+    "AWS::SNS::Subscription",
+    EMULATED,
+    attributes="Arn",
+    honoured="TopicArn Protocol Endpoint RawMessageDelivery",
+    stated={"Region": "one region only", "DeliveryPolicy": "no HTTP retries locally"},
+    refused={
+        "FilterPolicy": "filter policies are not emulated; filter in the subscriber",
+        "FilterPolicyScope": "filter policies are not emulated; filter in the subscriber",
+        "RedrivePolicy": "delivery to queues and functions cannot fail locally; take it out",
+        "SubscriptionRoleArn": "Firehose subscriptions are not emulated",
+    },
+    note="sqs and lambda are delivered; e-mail and SMS are not sent (the log says what would have been)",
+)
 async def subscription(properties: Properties, context: Context) -> Applied:
     """One subscription."""
     topic_arn, protocol = require(properties, "TopicArn"), require(properties, "Protocol")

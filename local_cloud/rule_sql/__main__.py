@@ -12,12 +12,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from .cases import fires, run_cases
-from .errors import SqlError
-from .json_text import to_payload
-from .message import Message
-from .statement import compile_statement
-from .values import NO_OUTPUT
+from local_cloud.rule_sql.cases import fires, run_cases
+from local_cloud.rule_sql.errors import SqlError
+from local_cloud.rule_sql.json_text import to_payload
+from local_cloud.rule_sql.message import Message
+from local_cloud.rule_sql.statement import compile_statement
+from local_cloud.rule_sql.values import NO_OUTPUT
 
 FAULT, NOT_FIRED = 2, 3
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from lark import Tree
 from lark.lexer import Token
 
-from . import parser
-from .errors import Unsupported
-from .functions import AWS_SERVICE_FUNCTIONS, FUNCTIONS, Function
-from .scope import Scope
-from .values import UNDEFINED
+from local_cloud.rule_sql import parser
+from local_cloud.rule_sql.errors import Unsupported
+from local_cloud.rule_sql.functions import AWS_SERVICE_FUNCTIONS, FUNCTIONS, Function
+from local_cloud.rule_sql.scope import Scope
+from local_cloud.rule_sql.values import UNDEFINED
 
 if TYPE_CHECKING:
     from .compiler import Compiler

@@ -11,12 +11,12 @@ import binascii
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .errors import SqlError
-from .json_text import dumps, loads
-from .message import Message
-from .statement import VERSION, Statement, compile_statement
-from .topics import filter_fault, topic_matches
-from .values import NO_OUTPUT, UNDEFINED
+from local_cloud.rule_sql.errors import SqlError
+from local_cloud.rule_sql.json_text import dumps, loads
+from local_cloud.rule_sql.message import Message
+from local_cloud.rule_sql.statement import VERSION, Statement, compile_statement
+from local_cloud.rule_sql.topics import filter_fault, topic_matches
+from local_cloud.rule_sql.values import NO_OUTPUT, UNDEFINED
 
 NOTHING = {"$no_output": True}
 _MQTT5 = {

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from .json_text import to_string
-from .values import FLOOR, UNDEFINED, is_number, tidy, to_boolean, to_int, to_number
+from local_cloud.rule_sql.json_text import to_string
+from local_cloud.rule_sql.values import FLOOR, UNDEFINED, is_number, tidy, to_boolean, to_int, to_number
 
 
 def _decimal(value: Any) -> Any:

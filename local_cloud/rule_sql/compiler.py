@@ -12,12 +12,12 @@ from typing import Any
 from lark import Tree
 from lark.lexer import Token
 
-from . import calls, casts, operators, parser, selection
-from .errors import SqlError
-from .functions import FUNCTIONS
-from .json_text import literal_number
-from .scope import Scope
-from .values import UNDEFINED, equal
+from local_cloud.rule_sql import calls, casts, operators, parser, selection
+from local_cloud.rule_sql.errors import SqlError
+from local_cloud.rule_sql.functions import FUNCTIONS
+from local_cloud.rule_sql.json_text import literal_number
+from local_cloud.rule_sql.scope import Scope
+from local_cloud.rule_sql.values import UNDEFINED, equal
 
 Evaluator = Callable[[Scope], Any]
 Node = Tree[Token]

@@ -9,7 +9,7 @@ from json.encoder import encode_basestring as _plain_text
 from json.encoder import encode_basestring_ascii as _ascii_text
 from typing import Any, NoReturn
 
-from .values import UNDEFINED, tidy
+from local_cloud.rule_sql.values import UNDEFINED, tidy
 
 MAX_DEPTH = 256
 _NOT_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+', re.S)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .json_text import loads
-from .values import UNDEFINED
+from local_cloud.rule_sql.json_text import loads
+from local_cloud.rule_sql.values import UNDEFINED
 
 _BASIC_INGEST = "$aws/rules/"
 

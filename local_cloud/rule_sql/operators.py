@@ -7,8 +7,19 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from .json_text import to_string
-from .values import CONTEXT, EXACT, UNDEFINED, equal, in_range, int_result, is_number, tidy, to_boolean, to_number
+from local_cloud.rule_sql.json_text import to_string
+from local_cloud.rule_sql.values import (
+    CONTEXT,
+    EXACT,
+    UNDEFINED,
+    equal,
+    in_range,
+    int_result,
+    is_number,
+    tidy,
+    to_boolean,
+    to_number,
+)
 
 Binary = Callable[[Any, Any], Any]
 

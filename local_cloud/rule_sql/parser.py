@@ -10,7 +10,7 @@ from lark import Lark, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from lark.lexer import Token
 
-from .errors import SqlError
+from local_cloud.rule_sql.errors import SqlError
 
 MAX_CHARACTERS = 256 * 1024  # AWS takes a rule of 128 KB; more than twice that is no rule
 _CLAUSE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\b(set|select|from|where)\b", re.I | re.S)

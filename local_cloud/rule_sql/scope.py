@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .message import Message
-from .values import UNDEFINED
+from local_cloud.rule_sql.message import Message
+from local_cloud.rule_sql.values import UNDEFINED
 
 
 class Scope:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lark import Tree
 from lark.lexer import Token
 
-from .scope import Scope
-from .values import UNDEFINED, to_boolean
+from local_cloud.rule_sql.scope import Scope
+from local_cloud.rule_sql.values import UNDEFINED, to_boolean
 
 if TYPE_CHECKING:
     from .compiler import Compiler

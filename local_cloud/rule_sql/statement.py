@@ -8,16 +8,16 @@ from typing import Any
 from lark import Tree
 from lark.lexer import Token
 
-from . import parser
-from .compiler import Compiler
-from .errors import SqlError
-from .json_text import dumps
-from .message import Message
-from .scope import Scope
-from .selection import compile_projection, compile_where
-from .templates import Template
-from .topics import filter_fault
-from .values import NO_OUTPUT, UNDEFINED
+from local_cloud.rule_sql import parser
+from local_cloud.rule_sql.compiler import Compiler
+from local_cloud.rule_sql.errors import SqlError
+from local_cloud.rule_sql.json_text import dumps
+from local_cloud.rule_sql.message import Message
+from local_cloud.rule_sql.scope import Scope
+from local_cloud.rule_sql.selection import compile_projection, compile_where
+from local_cloud.rule_sql.templates import Template
+from local_cloud.rule_sql.topics import filter_fault
+from local_cloud.rule_sql.values import NO_OUTPUT, UNDEFINED
 
 VERSION = "2016-03-23"
 MAX_VARIABLES = 10

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import parser
-from .compiler import Compiler
-from .errors import SqlError
-from .json_text import to_string
-from .scope import Scope
-from .values import UNDEFINED
+from local_cloud.rule_sql import parser
+from local_cloud.rule_sql.compiler import Compiler
+from local_cloud.rule_sql.errors import SqlError
+from local_cloud.rule_sql.json_text import to_string
+from local_cloud.rule_sql.scope import Scope
+from local_cloud.rule_sql.values import UNDEFINED
 
 
 class Template:

@@ -6,10 +6,10 @@ it never raises. Functions of the message take the Message first.
 
 from __future__ import annotations
 
-from . import collection, context, digest, encoding, numeric, pattern, text
-from . import time_format as _format
-from . import time_parse as _parse
-from .declare import Function
+from local_cloud.rule_sql.functions import collection, context, digest, encoding, numeric, pattern, text
+from local_cloud.rule_sql.functions import time_format as _format
+from local_cloud.rule_sql.functions import time_parse as _parse
+from local_cloud.rule_sql.functions.declare import Function
 
 FUNCTIONS: dict[str, Function] = {
     **numeric.FUNCTIONS,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..json_text import dumps
-from ..values import UNDEFINED, to_index
-from .declare import Function
+from local_cloud.rule_sql.functions.declare import Function
+from local_cloud.rule_sql.json_text import dumps
+from local_cloud.rule_sql.values import UNDEFINED, to_index
 
 MAX_TRANSFORMED_BYTES = 128 * 1024
 

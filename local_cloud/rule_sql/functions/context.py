@@ -6,9 +6,9 @@ import base64
 import uuid
 from typing import Any
 
-from ..message import Message
-from ..values import UNDEFINED, to_index
-from .declare import Function
+from local_cloud.rule_sql.functions.declare import Function
+from local_cloud.rule_sql.message import Message
+from local_cloud.rule_sql.values import UNDEFINED, to_index
 
 SQL_VERSION = "2016-03-23"
 _PROPERTIES = {"content_type": "contentType", "response_topic": "responseTopic", "correlation_data": "correlationData"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from .declare import Function
-from .text import of_strings
+from local_cloud.rule_sql.functions.declare import Function
+from local_cloud.rule_sql.functions.text import of_strings
 
 
 def _pi_permutation() -> list[int]:

@@ -6,9 +6,9 @@ import base64
 import binascii
 from typing import Any
 
-from ..json_text import loads, to_string
-from ..values import UNDEFINED
-from .declare import Function
+from local_cloud.rule_sql.functions.declare import Function
+from local_cloud.rule_sql.json_text import loads, to_string
+from local_cloud.rule_sql.values import UNDEFINED
 
 
 def encode(value: Any, scheme: Any) -> Any:

@@ -8,10 +8,22 @@ from collections.abc import Callable
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from ..casts import from_double, to_double
-from ..operators import remainder
-from ..values import DIGITS, EXACT, FLOOR, NEAREST, TRUNCATE, UNDEFINED, int_result, is_number, tidy, to_int, to_number
-from .declare import Function
+from local_cloud.rule_sql.casts import from_double, to_double
+from local_cloud.rule_sql.functions.declare import Function
+from local_cloud.rule_sql.operators import remainder
+from local_cloud.rule_sql.values import (
+    DIGITS,
+    EXACT,
+    FLOOR,
+    NEAREST,
+    TRUNCATE,
+    UNDEFINED,
+    int_result,
+    is_number,
+    tidy,
+    to_int,
+    to_number,
+)
 
 
 def _in_doubles(compute: Callable[..., float]) -> Callable[..., Any]:

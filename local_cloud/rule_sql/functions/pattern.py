@@ -6,9 +6,9 @@ import functools
 import re
 from typing import Any
 
-from ..values import UNDEFINED
-from .declare import Function
-from .text import of_strings
+from local_cloud.rule_sql.functions.declare import Function
+from local_cloud.rule_sql.functions.text import of_strings
+from local_cloud.rule_sql.values import UNDEFINED
 
 # Java's POSIX classes are ASCII; written as the inside of a [...] class.
 _POSIX = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..json_text import to_string
-from ..values import FLOOR, UNDEFINED, to_int
-from .declare import ANY_NUMBER, Function
+from local_cloud.rule_sql.functions.declare import ANY_NUMBER, Function
+from local_cloud.rule_sql.json_text import to_string
+from local_cloud.rule_sql.values import FLOOR, UNDEFINED, to_int
 
 MAX_PADDING = 1000
 _JAVA_SPACE = "".join(map(chr, range(0x21)))

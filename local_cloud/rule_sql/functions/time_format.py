@@ -6,10 +6,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
-from ..json_text import to_string
-from ..values import UNDEFINED, to_index
-from .declare import Function
-from .zones import MONTHS, WEEKDAYS, offset_text, tokens_of, zone_named
+from local_cloud.rule_sql.functions.declare import Function
+from local_cloud.rule_sql.functions.zones import MONTHS, WEEKDAYS, offset_text, tokens_of, zone_named
+from local_cloud.rule_sql.json_text import to_string
+from local_cloud.rule_sql.values import UNDEFINED, to_index
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -8,11 +8,11 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-from ..json_text import to_string
-from ..values import UNDEFINED
-from .declare import Function
-from .time_format import EPOCH
-from .zones import MONTHS, WEEKDAYS, tokens_of, zone_named
+from local_cloud.rule_sql.functions.declare import Function
+from local_cloud.rule_sql.functions.time_format import EPOCH
+from local_cloud.rule_sql.functions.zones import MONTHS, WEEKDAYS, tokens_of, zone_named
+from local_cloud.rule_sql.json_text import to_string
+from local_cloud.rule_sql.values import UNDEFINED
 
 _TWO_DIGITS = "dHhKkms"
 _ZONE = r"(?:UTC|GMT|UT)?[+-]\d{1,2}(?::?\d{2}){0,2}|[A-Za-z][A-Za-z0-9_/+-]*"

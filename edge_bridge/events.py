@@ -1,0 +1,60 @@
+"""What can happen on the cloud connection: posted by iot_connection.py (or loopback.py), handled by uplink.py."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Connected:
+    """The cloud accepted the connection. resumed: with the session of before, so receipts were kept."""
+
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """The connection broke, or could not be made."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Subscribed:
+    """Answer to `subscribe`. fault: empty when granted."""
+
+    fault: str
+
+
+@dataclass(frozen=True)
+class Acked:
+    """Answer to `publish`. fault: empty for PUBACK reason code 0."""
+
+    token: str
+    fault: str
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message came on a subscribed topic."""
+
+    topic: str
+    payload: bytes
+
+
+Event = Connected | Disconnected | Subscribed | Acked | Received
+
+
+class Connection(Protocol):
+    """What the uplink needs of a connection."""
+
+    def start(self, post: Callable[[Event], None]) -> None:
+        """Begin to connect, again and again until `stop`; events are posted from any thread."""
+
+    def publish(self, topic: str, payload: bytes, token: str) -> None:
+        """Publish with QoS 1; an Acked with this token always follows."""
+
+    def subscribe(self, topic: str) -> None:
+        """Subscribe with QoS 1; a Subscribed follows."""
+
+    def stop(self) -> None:
+        """Disconnect for good."""
