@@ -38,17 +38,17 @@ fix: setup-dev ## let ruff put style right
 	@$(VENV)/bin/ruff check --fix .
 
 snapshot: setup-dev ## rewrite the template snapshots after an intended change
-	@$(PY) -m deploy.snapshot
+	@$(PY) -m tests.template_snapshots
 
 synth: setup ## CloudFormation templates into cdk.out
 	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) app.py
 
 bootstrap: ## prepare your AWS account for the CDK, once
 diff: ## what a deploy would change in your AWS account
-deploy: ## the stacks to your AWS account [CONTEXT="k=v ..."]
+deploy: ## the stacks to your AWS account [CSR=certs/EdgeCloudAWS.csr] [CONTEXT="k=v ..."] [YES=1]
 destroy: ## the stacks out of your AWS account (tables and archive are kept)
 bootstrap diff deploy destroy: setup
-	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) -m deploy.aws_cli $@
+	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) -m deploy.aws_cli $@ $(if $(YES),--yes,) $(if $(CSR),--csr $(CSR),)
 
 pi: setup ## dist/edgecloud-pi.pyz: the publisher for the Raspberry Pi, one file
 	@$(PY) -m deploy.pi_bundle

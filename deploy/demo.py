@@ -109,7 +109,8 @@ class Demo:
             "counts": {
                 "published": sum(lines(path) for path in self.pipeline.records("pi")),
                 "events": sum(lines(path) for path in self.pipeline.records("camera")),
-                "committed": status.get("committed", 0), "stored": watcher.stored,
+                "committed": sum(counts.get("committed", 0) for device, counts in status.get("devices", {}).items()
+                                 if device.startswith("pi-")), "stored": watcher.stored,
                 "alerts": watcher.alerts_stored, "waiting": self.pipeline.waiting()},
             "readings": [watcher.newest[device] for device in sorted(watcher.newest)],
             "alerts": watcher.newest_alerts,

@@ -64,7 +64,8 @@ def _embedded(directory: Path, host: str, port: int, password: str | None) -> li
     login = []
     if password:
         login = ["--username", USER, "--password-file", str(_private(directory / "password", password + "\n"))]
-    return python_module("local_cloud.lan_broker", "--host", host, "--port", str(port), *login)
+    return python_module("local_cloud.lan_broker", "--host", host, "--port", str(port),
+                         "--state", str(directory / "state.json"), *login)
 
 
 def _mosquitto_conf(directory: Path, host: str, port: int, password: str | None) -> Path:

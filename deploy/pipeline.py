@@ -166,6 +166,12 @@ class Pipeline:
         """Readings, events and alerts on disk at the bridge that the cloud has not receipted."""
         return sum(self.status().get("waiting", {"unknown": 1}).values())
 
+    def cameras_taken(self) -> bool:
+        """True when the bridge has as many events on disk as the cameras made (Kafka does not push them)."""
+        devices = self.status().get("devices", {})
+        return all(devices.get(path.stem, {}).get("committed", 0) >= path.read_bytes().count(b"\n")
+                   for path in self.records("camera"))
+
     def client(self, service: str) -> Any:
         """A boto3 client of the local cloud."""
         return boto3.client(service, **self._aws())
@@ -201,6 +207,7 @@ class Pipeline:
             part.stop(45)
         if self.parts["bridge"].running:
             seen = time.time()
+            wait_until("the bridge to take all that the cameras sent", self.cameras_taken, within_s)
             wait_until("the bridge to deliver all it holds",
                        lambda: self.status_file.stat().st_mtime > seen and self.waiting() == 0, within_s)
             self.parts["bridge"].stop(20)

@@ -8,14 +8,13 @@ import queue
 import signal
 import sqlite3
 import sys
-import threading
 import time
-from collections import OrderedDict
-from decimal import Decimal
 
-from contract import numbers, payloads, topics
+from contract import numbers, topics
 from contract.errors import BadPayload
 from device import record, schedule, sensors, service, settings
+from device.message import message
+from device.sampler import Sampler
 from device.spool import Spool, SpoolError
 from device.turn import Turn
 
@@ -25,34 +24,9 @@ RETRY_DISK_S = 1.0
 RETAINED_ACK_S = 1.0  # how long a spool of an earlier run waits for the retained ack before it sends
 STOP_WAIT_S = 5.0
 SUMMARY_EVERY_S = 60.0
-UNCOMMITTED_READINGS = 1000  # then the sensor waits for the disk
 NOT_ALL_ACKNOWLEDGED = 3  # exit code
 
 log = logging.getLogger("publisher")
-
-
-def reading_text(values, now_s):
-    """JSON text of what a sensor gave: the reading as it will travel, its place in the spool aside.
-
-    A `timestamp` among the values is kept, else it is now. Raises BadPayload for what the bridge would not take.
-    """
-    values = OrderedDict(values)
-    timestamp = values.pop("timestamp", Decimal("%.3f" % now_s))
-    taken = payloads.RESERVED.intersection(values)
-    if taken:
-        raise BadPayload("reserved name", "the sensor gave %s; expected other names" % ", ".join(sorted(taken)))
-    text = numbers.dumps(payloads.sensor_reading(timestamp, values))
-    payloads.read(text.encode("utf-8"))
-    return text
-
-
-def message(text, device, spool, seq, first):
-    """The bytes to publish: the spooled text with the turn added; `first` is only known when it is sent.
-
-    Spliced rather than decoded and encoded again: every digit and the order of the fields stay.
-    """
-    turn = numbers.dumps(OrderedDict([("device_id", device), ("spool", spool), ("seq", seq), ("first", first)]))
-    return (text[:-1] + "," + turn[1:]).encode("utf-8")
 
 
 class Publisher(object):
@@ -63,23 +37,23 @@ class Publisher(object):
     """
 
     def __init__(self, config, sensor, spool, make_link, turn=None):
-        self._config, self._sensor, self._spool = config, sensor, spool
+        self._config, self._spool = config, spool
         self._inbox = queue.Queue()
         self._link = make_link(self._inbox.put)
         self._turn = turn or Turn(by_broker=config.ack == "broker")
         self._client = None
-        self._slots = threading.Semaphore(UNCOMMITTED_READINGS)
         self._expected = config.count
         if config.seconds is not None:
             self._expected = schedule.count_of(config.rate, config.seconds)
-        self._stopping = threading.Event()
-        self._stop_asked = self._sampled_all = self._heard_ack = self._is_older_copy = False
+        rate = None if config.sensor == "stdin" else config.rate
+        self._sampler = Sampler(sensor, config.device_id, rate, self._expected, self._inbox.put)
+        self._stop_asked = self._stopped = self._sampled_all = self._heard_ack = self._is_older_copy = False
         self._deadline = None
         self._pending = []  # texts: made, not yet committed
         self._spool_id, self._run_first = spool.id, spool.last + 1
-        self._made = self._acknowledged = 0
+        self._made = self._acknowledged = self._failed = 0
         self._commit_from = self._send_from = self._disk_from = 0.0
-        self._complaint, self._complained_at = None, 0.0
+        self._silent_until = {}  # kind of complaint -> monotonic time
         self._summary_at = time.monotonic() + SUMMARY_EVERY_S
 
     def stop(self):
@@ -90,7 +64,7 @@ class Publisher(object):
         """Publish until the run's readings are made and acknowledged, the wait is over, or `stop` was called."""
         self._record_rest()
         self._link.start()
-        threading.Thread(target=self._sample, name="sensor", daemon=True).start()
+        self._sampler.start()
         try:
             while not self._done():
                 self._take()
@@ -99,29 +73,13 @@ class Publisher(object):
                         self._commit()
                         self._send()
                     except sqlite3.OperationalError as error:
-                        self._complain("the spool %s cannot be used: %s; trying again" % (self._spool.path, error))
+                        self._complain("disk", "cannot use the spool %s: %s; trying again" % (self._spool.path, error))
                         self._disk_from = time.monotonic() + RETRY_DISK_S
                 self._watch()
         finally:
-            self._stopping.set()
+            self._sampler.stop()
             self._link.stop()
         return self._conclude()
-
-    def _sample(self):
-        """The sensor's thread: every reading, or why there is none, goes to the inbox."""
-        by_clock = self._config.sensor != "stdin"
-        turns = schedule.ticks(self._config.rate, self._expected, self._stopping) if by_clock else iter(int, 1)
-        for _ in turns:
-            self._slots.acquire()
-            try:
-                event = ("reading", reading_text(self._sensor(), time.time()))
-            except EOFError:
-                break
-            except (sensors.SensorError, BadPayload) as error:
-                self._slots.release()
-                event = ("failed", "no reading: %s" % error)
-            self._inbox.put(event)
-        self._inbox.put(("sampled all",))
 
     def _take(self):
         """Wait for events, until the next commit is due at most, and handle all there are."""
@@ -140,7 +98,8 @@ class Publisher(object):
         self._pending.append(text)
 
     def _on_failed(self, why):
-        self._complain(why)
+        self._failed += 1
+        self._complain("sensor", why)
 
     def _on_sampled_all(self):
         self._sampled_all = True
@@ -148,7 +107,7 @@ class Publisher(object):
     def _on_up(self, client):
         now = time.monotonic()
         log.info("connected to %s:%d as %s", self._config.broker, self._config.port, self._config.device_id)
-        self._complaint = None
+        self._forget_complaints("link: ")
         self._client = client
         self._turn.connected(self._spool.first, now)
         if self._spool.opened_last and not self._heard_ack and self._config.ack == "bridge":
@@ -157,7 +116,7 @@ class Publisher(object):
     def _on_down(self, why):
         self._client = None
         self._turn.disconnected()
-        self._complain("%s; readings are kept in %s, trying again" % (why, self._spool.path))
+        self._complain("link: " + why, "%s; readings are kept in %s, trying again" % (why, self._spool.path))
 
     def _on_puback(self, client, mid):
         if client is self._client:
@@ -170,7 +129,7 @@ class Publisher(object):
             ack = numbers.loads(payload)
             spool, seq = ack["spool"], int(ack["seq"])
         except (BadPayload, KeyError, TypeError, ValueError) as error:
-            self._complain("not an acknowledgement: %.80r (%s)" % (payload, error))
+            self._complain("ack", "not an acknowledgement: %.80r (%s)" % (payload, error))
             return
         if spool != self._spool.id:
             return  # retained, of a spool that was here before
@@ -185,6 +144,7 @@ class Publisher(object):
 
     def _acknowledge(self, seq):
         log.debug("acknowledged up to %d", seq)
+        self._forget_complaints("no ack")
         self._acknowledged += max(0, seq + 1 - max(self._spool.first, self._run_first))
         self._spool.forget(seq)
         self._turn.acknowledged(time.monotonic())
@@ -203,16 +163,12 @@ class Publisher(object):
         self._pending = []
         self._commit_from = now + COMMIT_EVERY_S
         self._made += len(texts)
-        self._slots_back(len(texts))
+        self._sampler.committed(len(texts))
         self._look_for_new_spool()
         if self._config.record:
             record.append(self._config.record, self._config.device_id, self._spool.id, enumerate(texts, seq))
         if self._spool.dropped > dropped:
-            self._complain("the spool is full: %d of the oldest readings dropped so far" % self._spool.dropped)
-
-    def _slots_back(self, n):
-        for _ in range(n):
-            self._slots.release()
+            self._complain("full", "the spool is full: %d of the oldest readings dropped so far" % self._spool.dropped)
 
     def _look_for_new_spool(self):
         """The spool took a new id (an older copy, or a corrupt file set aside): begin its turn anew."""
@@ -252,29 +208,36 @@ class Publisher(object):
     def _watch(self):
         now = time.monotonic()
         if self._turn.stalled(self._spool.first, now):
-            log.debug("no news from the bridge: back to reading %d", self._spool.first)
+            self._complain("no ack", "connected, but no acknowledgement comes on sensor/ack/%s: is the bridge running? "
+                           "(for a site without one: --ack broker)" % self._config.device_id)
         if self._turn.stuck(now):
             self._turn.disconnected()
             self._link.drop("the broker confirms nothing")
         if now >= self._summary_at:
             self._summary_at = now + SUMMARY_EVERY_S
-            log.info("made %d, acknowledged %d, waiting %d, dropped %d", self._made, self._acknowledged,
-                     self._waiting(), self._spool.dropped)
+            log.info("made %d, acknowledged %d, waiting %d, dropped %d, failed %d", self._made, self._acknowledged,
+                     self._waiting(), self._spool.dropped, self._failed)
 
     def _waiting(self):
         return self._spool.last + 1 - self._spool.first
 
-    def _complain(self, text):
-        """Warn once, and again each minute while it lasts."""
+    def _complain(self, kind, text):
+        """Warn, but of the same kind only once a minute while it lasts."""
         now = time.monotonic()
-        if text != self._complaint or now - self._complained_at >= SUMMARY_EVERY_S:
-            self._complaint, self._complained_at = text, now
+        if now >= self._silent_until.get(kind, 0.0):
+            self._silent_until[kind] = now + SUMMARY_EVERY_S
             log.warning("%s", text)
+
+    def _forget_complaints(self, beginning):
+        """It is well again: should it recur, that is worth a line at once."""
+        for kind in [kind for kind in self._silent_until if kind.startswith(beginning)]:
+            del self._silent_until[kind]
 
     def _done(self):
         now = time.monotonic()
-        if self._stop_asked and not self._stopping.is_set():
-            self._stopping.set()
+        if self._stop_asked and not self._stopped:
+            self._stopped = True
+            self._sampler.stop()
             self._deadline = now + min(STOP_WAIT_S, self._config.wait)
         elif self._sampled_all and self._deadline is None:
             self._deadline = now + self._config.wait
@@ -288,8 +251,8 @@ class Publisher(object):
         if self._pending:
             log.error("%d readings could not be written to the spool and are lost", len(self._pending))
             expected += len(self._pending)
-        if expected > self._made:
-            log.error("%d readings were not made: the sensor failed", expected - self._made)
+        if self._failed:
+            log.error("%d readings failed and were not made", self._failed)
         try:
             self._spool.close()
         except sqlite3.Error as error:

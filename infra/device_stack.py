@@ -84,10 +84,11 @@ class DeviceStack(cdk.Stack):
         return filled
 
     def _next_step(self, title: str, thing: str, filled: list[cdk.CfnCondition]) -> None:
+        flag = f" --thing {thing}" if title else ""
         missing = (
-            f"{thing} has no certificate yet: openssl req -new -newkey rsa:2048 -nodes -subj /CN={thing} "
-            f"-keyout certs/{thing}.key -out certs/{thing}.csr, then deploy with the request: "
-            f"python -m deploy.aws_cli deploy --csr certs/{thing}.csr")
+            f"{thing} has no certificate yet: mkdir -p certs && openssl req -new -newkey rsa:2048 -nodes "
+            f"-subj /CN={thing} -keyout certs/{thing}.key -out certs/{thing}.csr, then deploy again with the same "
+            f"context and the request: .venv/bin/python -m deploy.aws_cli deploy --csr certs/{thing}.csr{flag}")
         present = f"Fetch the certificate of {thing} by the id above into certs/{thing}.crt and start the bridge"
         any_filled = cdk.CfnCondition(self, f"{title}Certified", expression=cdk.Fn.condition_or(
             *filled))  # type: ignore[arg-type]  # jsii's protocol and its class differ in a parameter's name

@@ -80,6 +80,9 @@ def _announce(endpoints: dict[str, Any]) -> None:
     for stack, values in endpoints["outputs"].items():
         for name, value in values.items():
             print(f"  {stack}.{name} = {value}")
+    if endpoints["not_emulated"]:
+        listed = ", ".join(name.removeprefix("AWS::") for name in endpoints["not_emulated"])
+        print(f"  accepted, not emulated (local_cloud/COVERAGE.md): {listed}")
     sys.stdout.flush()
 
 
@@ -88,27 +91,25 @@ async def run(options: Options, ready_file: Path | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
     cloud = LocalCloud(options)
-    starting = asyncio.create_task(cloud.start())
-    stopping = asyncio.create_task(stop.wait())
+    starting, stopping = asyncio.create_task(cloud.start()), asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        return
-    stopping_only = not starting.exception()
     try:
-        await starting
-        _announce(cloud.endpoints())
-        if ready_file is not None:
-            write_atomically(ready_file, cloud.endpoints())
-        await stop.wait()
+        await asyncio.gather(starting, return_exceptions=stop.is_set())
+        if not stop.is_set():
+            _announce(cloud.endpoints())
+            if ready_file is not None:
+                write_atomically(ready_file, cloud.endpoints())
+            await stopping
     finally:
         stopping.cancel()
-        if stopping_only:
-            await cloud.close()
-            if ready_file is not None:
-                ready_file.unlink(missing_ok=True)
+        await cloud.close()
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)
 
 
 def main() -> int:

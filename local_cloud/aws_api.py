@@ -139,7 +139,9 @@ class AwsApi:
         form = parse_qs(request.body.decode("utf-8", "replace"), keep_blank_values=True)
         action = form.get("Action", [""])[0]
         if action in ("PublishBatch", "Subscribe"):
-            return Response(501, f"SNS {action} is not emulated: use Publish, and AWS::SNS::Subscription\n".encode())
+            text = f"SNS {action} is not emulated: use Publish, and AWS::SNS::Subscription in the template"
+            error = f"<Error><Type>Sender</Type><Code>NotImplemented</Code><Message>{text}</Message></Error>"
+            return Response(501, f"<ErrorResponse>{error}</ErrorResponse>".encode(), [("Content-Type", "text/xml")])
         response = await self._forwarder.send(request)
         if response.status == 200 and action == "Publish" and "TopicArn" in form:
             found = re.search(rb"<MessageId>([^<]+)</MessageId>", response.body)

@@ -199,6 +199,7 @@ class LocalCloud:
             "outputs": self._outputs(apis),
             "physical_names": deployer.physical_names(),
             "resources": {"applied": deployer.applied_count(), "refused": 0},
+            "not_emulated": deployer.not_emulated(),
         }
 
     def _outputs(self, apis: dict[str, str]) -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.http_wire import Request, Response, Server
 
-FLUSH_DEADLINE_S = 60.0
+FLUSH_DEADLINE_S = 50.0
 
 
 class Controlled(Protocol):
@@ -57,6 +57,8 @@ class ControlPort:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; faults of the template or the request are 409 and 400 with their text."""
+        if "origin" in request.headers:
+            return _answer(403, {"error": "the control port is not for web pages"})
         if not self._cloud.running:
             return _answer(503, {"error": "the local cloud is starting or stopping"})
         path = urlsplit(request.target).path

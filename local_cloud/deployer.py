@@ -228,6 +228,18 @@ class Deployer:
             for name, stack in self.stacks.items()
         }
 
+    def not_emulated(self) -> dict[str, int]:
+        """Properties in use that are accepted but not emulated (`type.property`, how often); tags aside."""
+        found: dict[str, int] = {}
+        for stack in self._assembly.stacks:
+            deployed = self.stacks[stack.name].resources if stack.name in self.stacks else {}
+            for logical_id, resource in deployed.items():
+                given = stack.template["Resources"][logical_id].get("Properties", {})
+                for name in set(given) & set(REGISTRY[resource.kind].stated) - {"Tags"}:
+                    key = f"{resource.kind}.{name}"
+                    found[key] = found.get(key, 0) + 1
+        return dict(sorted(found.items()))
+
     def applied_count(self) -> int:
         """How many resources are deployed."""
         return sum(len(stack.resources) for stack in self.stacks.values())

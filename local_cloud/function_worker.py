@@ -44,11 +44,14 @@ def append_log(log_path: Path, text: str) -> None:
         output.write(text.encode("utf-8", "replace"))
 
 
-def bound_log(log_path: Path) -> None:
-    """Once a log is larger than MAX_LOG_BYTES, move it to <name>.log.1 and go on with an empty one (workers append)."""
-    if log_path.stat().st_size > MAX_LOG_BYTES:
-        shutil.copyfile(log_path, log_path.with_suffix(".log.1"))
-        os.truncate(log_path, 0)
+def bound_log(log_path: Path) -> int:
+    """The log's size in bytes; above MAX_LOG_BYTES it is first set aside as <name>.log.1 (workers append)."""
+    size_bytes = log_path.stat().st_size if log_path.exists() else 0
+    if size_bytes <= MAX_LOG_BYTES:
+        return size_bytes
+    shutil.copyfile(log_path, log_path.with_suffix(".log.1"))
+    os.truncate(log_path, 0)
+    return 0
 
 
 def uses_standin() -> bool:

@@ -64,8 +64,7 @@ class Function:
             return self._finish(request_id, outcome, 0.0, "")
         async with self._slots:
             call = Call(request_id, body, self.arn, self.settings.timeout_s, _trace_id())
-            bound_log(self.log_path)
-            log_at = self.log_path.stat().st_size
+            log_at = bound_log(self.log_path)
             self._log_platform("start", f"START RequestId: {request_id} Version: $LATEST\n", request_id, {})
             outcome = await self._run(call)
             duration_ms = (time.monotonic() - call.taken_at_s) * 1000 if call.taken.is_set() else 0.0
@@ -119,7 +118,7 @@ class Function:
         self._workers.add(worker)
         try:
             await worker.start()
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             self._workers.discard(worker)
             await worker.close()
             raise

@@ -37,9 +37,9 @@ class QueuePoller:
                  failure_visibility_s: float | None = None) -> None:
         self.settings: MappingSettings = queue_settings(properties)
         if function.settings.timeout_s > queue.settings.visibility_s:
-            raise DeployError(f"VisibilityTimeout: queue {queue.name} hides messages for {queue.settings.visibility_s} s, "
-                              f"function {function.name} may take {function.settings.timeout_s} s: the queue's must "
-                              "not be less; AWS recommends six times the function's")
+            raise DeployError(
+                f"VisibilityTimeout: queue {queue.name} hides messages for {queue.settings.visibility_s} s, function "
+                f"{function.name} may take {function.settings.timeout_s} s; AWS wants more, best six times that")
         self.counters = {"batches": 0, "messages": 0, "failed_batches": 0, "failed_messages": 0, "filtered": 0}
         self._queue = queue
         self._function = function

@@ -155,10 +155,11 @@ class RuleEngine:
         self.counters["rule_units"] += _units(len(message.payload))
         try:
             output = rule.statement.evaluate(message)
-        except (SqlError, ArithmeticError, RecursionError, TypeError, ValueError) as fault:
+        except Exception as fault:
             # As on AWS: SQL that fails at run time reaches the logs, never the error action.
             rule.counters["sql_failures"] += 1
-            log.error("rule %s: its SQL failed on a message on %s: %s", rule.name, message.topic, fault)
+            log.error("rule %s: its SQL failed on a message on %s: %s: %s", rule.name, message.topic,
+                      type(fault).__name__, fault)
             return
         if output is NO_OUTPUT:
             return

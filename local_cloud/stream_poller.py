@@ -73,8 +73,9 @@ class StreamPoller:
         while True:
             try:
                 parents = await asyncio.to_thread(self._describe)
-            except Exception:
-                log.exception("stream %s cannot be described; trying again", self.settings.source_arn)
+            except Exception as fault:
+                log.warning("stream %s cannot be described (%s: %s); trying again", self.settings.source_arn,
+                            type(fault).__name__, fault)
                 await asyncio.sleep(FAULT_PAUSE_S)
                 continue
             for shard_id, parent_id in parents.items():

@@ -105,9 +105,9 @@ class Shard:
                 self._iterator = await asyncio.to_thread(self._new_iterator)
             answer = await asyncio.to_thread(self._client.get_records, ShardIterator=self._iterator,
                                              Limit=FETCH_LIMIT)
-        except Exception:
-            log.exception("stream %s: shard %s cannot be read; trying again", self._settings.source_arn,
-                          self.shard_id)
+        except Exception as fault:
+            log.warning("stream %s: shard %s cannot be read (%s: %s); trying again", self._settings.source_arn,
+                        self.shard_id, type(fault).__name__, fault)
             self._iterator = None
             await asyncio.sleep(FAULT_PAUSE_S)
             return False

@@ -33,10 +33,12 @@ def test_no_property_is_stated_twice_and_every_statement_has_a_reason(name: str)
 
 def test_every_type_that_the_product_needs_is_there() -> None:
     needed = """DynamoDB::Table DynamoDB::GlobalTable S3::Bucket S3::BucketPolicy SQS::Queue SQS::QueuePolicy
-        Lambda::Function Lambda::EventSourceMapping Lambda::Permission Lambda::EventInvokeConfig IAM::Role IAM::Policy IAM::ManagedPolicy
+        Lambda::Function Lambda::EventSourceMapping Lambda::Permission Lambda::EventInvokeConfig
+        IAM::Role IAM::Policy IAM::ManagedPolicy
         Logs::LogGroup Logs::MetricFilter Logs::QueryDefinition IoT::TopicRule IoT::Thing IoT::ThingType IoT::Policy
         IoT::Certificate IoT::PolicyPrincipalAttachment IoT::ThingPrincipalAttachment IoT::Logging
-        KinesisFirehose::DeliveryStream ApiGatewayV2::Api ApiGatewayV2::Integration ApiGatewayV2::Route
+        KinesisFirehose::DeliveryStream
+        ApiGatewayV2::Api ApiGatewayV2::Integration ApiGatewayV2::Route
         ApiGatewayV2::Stage ApiGatewayV2::Authorizer SSM::Parameter SNS::Topic SNS::TopicPolicy SNS::Subscription
         CloudWatch::Alarm CloudWatch::Dashboard Cognito::UserPool Cognito::UserPoolClient Cognito::UserPoolDomain
         Glue::Database Glue::Table

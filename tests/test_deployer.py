@@ -159,7 +159,7 @@ def test_every_fault_of_every_resource_is_named_at_once() -> None:
     ({"Type": "AWS::Lambda::Function", "Properties": {"Handler": "a.b", "Runtime": "nodejs24.x",
                                                       "Code": {"S3Key": "code.zip"}}}, Unsupported, "nodejs24.x"),
     ({"Type": "AWS::Lambda::Function", "Properties": {"Handler": "a.b", "Runtime": "python3.13",
-                                                      "Code": {"S3Key": "no.zip"}}}, DeployError, "no.zip is not among"),
+                                                      "Code": {"S3Key": "no.zip"}}}, DeployError, "no.zip is not"),
     ({"Type": "AWS::Lambda::Function", "Properties": {"Code": {"ZipFile": "x"}}}, Unsupported, "only assets"),
     ({"Type": "AWS::KinesisFirehose::DeliveryStream", "Properties": {"DeliveryStreamType": "KinesisStreamAsSource"}},
      Unsupported, "KinesisStreamAsSource"),

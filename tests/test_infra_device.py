@@ -82,6 +82,8 @@ def test_without_a_request_an_output_names_the_next_step() -> None:
     assert template("Device")["Conditions"][condition] == {"Fn::Or": either}
     assert "openssl req -new" in missing and "python -m deploy.aws_cli deploy --csr certs/EdgeCloudAWS.csr" in missing
     assert "Fetch the certificate" in present
+    second = template("Device", ("things", "EdgeCloudAWS,site-b"))["Outputs"]["SiteBNextStep"]["Value"]["Fn::If"][2]
+    assert second.endswith("--csr certs/site-b.csr --thing site-b")
 
 
 def test_an_existing_thing_with_its_certificate_only_gets_the_policy() -> None:

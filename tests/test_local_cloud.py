@@ -1,5 +1,6 @@
 """A foreign assembly, run as a user runs it: `python -m local_cloud`, MQTT, HTTP, boto3, control port."""
 
+import asyncio
 import contextlib
 import gzip
 import json
@@ -25,6 +26,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
+
+from local_cloud.cloud import LocalCloud, Options
 
 ROOT = Path(__file__).parent.parent
 FOREIGN = Path(__file__).parent / "data" / "foreign_cdk_out"
@@ -104,11 +107,12 @@ class Running:
             client.loop_stop()
 
 
-def http(method: str, url: str, body: Any = None) -> tuple[int, Any]:
+def http(method: str, url: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
     """(status, JSON body) of one request."""
     data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, method=method), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as fault:
         return fault.code, json.loads(fault.read())
@@ -321,6 +325,98 @@ def test_put_item_through_the_endpoint_is_kept_alive(cloud: Running) -> None:
                 body += connection.recv(65536)
         connection.sendall(b"nonsense\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+def test_tokens_open_a_route_topics_reach_queues_and_writes_reach_stream_handlers(tmp_path: Path) -> None:
+    """In this process, on an assembly of its own: Cognito, SNS and DynamoDB streams behind the one endpoint."""
+    cloud = LocalCloud(Options(write_members_assembly(tmp_path), gateway_port=0, api_port=0))
+
+    def use(endpoints: dict[str, Any]) -> None:
+        def client(service: str) -> Any:
+            return boto3.client(service, endpoint_url=endpoints["endpoints"]["aws"], region_name="eu-north-1",
+                                aws_access_key_id="test", aws_secret_access_key="test")
+
+        outputs, url = endpoints["outputs"]["Members"], endpoints["endpoints"]["api"] + "/me"
+        pool = client("cognito-idp")
+        pool.admin_create_user(UserPoolId=outputs["Pool"], Username="ann")
+        pool.admin_set_user_password(UserPoolId=outputs["Pool"], Username="ann", Password="Secret-123", Permanent=True)
+        tokens = pool.initiate_auth(ClientId=outputs["Client"], AuthFlow="USER_PASSWORD_AUTH", AuthParameters={
+            "USERNAME": "ann", "PASSWORD": "Secret-123"})["AuthenticationResult"]
+        assert http("GET", url)[0] == 401
+        assert http("GET", url, token="e30.e30.e30")[0] == 401
+        status, claims = http("GET", url, token=tokens["IdToken"])
+        assert status == 200 and claims["cognito:username"] == "ann"
+        client("sns").publish(TopicArn=outputs["Topic"], Message="hello")
+        received = client("sqs").receive_message(QueueUrl=outputs["Queue"], WaitTimeSeconds=5)["Messages"]
+        assert json.loads(received[0]["Body"])["Message"] == "hello"
+        with pytest.raises(ClientError, match="SNS Subscribe is not emulated"):
+            client("sns").subscribe(TopicArn=outputs["Topic"], Protocol="email", Endpoint="a@example.com")
+        client("dynamodb").put_item(TableName=outputs["Table"], Item={"pk": {"S": "1"}})
+
+    async def run() -> None:
+        await cloud.start()
+        try:
+            endpoints = cloud.endpoints()
+            await asyncio.to_thread(use, endpoints)
+            assert (await cloud.flush(20))["idle"]
+            (poller,) = (await cloud.state())["pollers"].values()
+            assert (poller["records"], poller["batches"]) == (1, 1)
+            assert endpoints["not_emulated"] == {
+                "AWS::Lambda::Function.Architectures": 1, "AWS::Lambda::Function.Role": 1}
+        finally:
+            await cloud.close()
+            await cloud.close()
+
+    asyncio.run(run())
+
+
+def write_members_assembly(directory: Path) -> Path:
+    """A user pool, an API that only its members may read, a topic with a queue, and a table with a stream handler."""
+    function = {"Handler": "me.handler", "Runtime": "python3.13", "Role": "arn:aws:iam::123456789012:role/any",
+                "Timeout": 10, "Code": {"S3Bucket": "b", "S3Key": "me.zip"}, "Architectures": ["arm64"]}
+    table = {"KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}], "BillingMode": "PAY_PER_REQUEST",
+             "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
+             "StreamSpecification": {"StreamViewType": "NEW_AND_OLD_IMAGES"}}
+    issuer = {"Fn::Sub": "https://cognito-idp.${AWS::Region}.amazonaws.com/${Pool}"}
+    api = {"ApiId": {"Ref": "Api"}}
+    resources = {
+        "Pool": {"Type": "AWS::Cognito::UserPool"},
+        "Client": {"Type": "AWS::Cognito::UserPoolClient", "Properties": {
+            "UserPoolId": {"Ref": "Pool"}, "ExplicitAuthFlows": ["ALLOW_USER_PASSWORD_AUTH"]}},
+        "Me": {"Type": "AWS::Lambda::Function", "Properties": function},
+        "Api": {"Type": "AWS::ApiGatewayV2::Api", "Properties": {"Name": "me", "ProtocolType": "HTTP"}},
+        "Stage": {"Type": "AWS::ApiGatewayV2::Stage", "Properties": {
+            **api, "StageName": "$default", "AutoDeploy": True}},
+        "Integration": {"Type": "AWS::ApiGatewayV2::Integration", "Properties": {
+            **api, "IntegrationType": "AWS_PROXY", "PayloadFormatVersion": "2.0",
+            "IntegrationUri": {"Fn::GetAtt": ["Me", "Arn"]}}},
+        "Authorizer": {"Type": "AWS::ApiGatewayV2::Authorizer", "Properties": {
+            **api, "Name": "pool", "AuthorizerType": "JWT", "IdentitySource": ["$request.header.Authorization"],
+            "JwtConfiguration": {"Audience": [{"Ref": "Client"}], "Issuer": issuer}}},
+        "Route": {"Type": "AWS::ApiGatewayV2::Route", "Properties": {
+            **api, "RouteKey": "GET /me", "AuthorizationType": "JWT", "AuthorizerId": {"Ref": "Authorizer"},
+            "Target": {"Fn::Sub": "integrations/${Integration}"}}},
+        "Topic": {"Type": "AWS::SNS::Topic"}, "Queue": {"Type": "AWS::SQS::Queue"},
+        "Subscription": {"Type": "AWS::SNS::Subscription", "Properties": {
+            "TopicArn": {"Ref": "Topic"}, "Protocol": "sqs", "Endpoint": {"Fn::GetAtt": ["Queue", "Arn"]}}},
+        "Table": {"Type": "AWS::DynamoDB::Table", "Properties": table},
+        "Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": {
+            "EventSourceArn": {"Fn::GetAtt": ["Table", "StreamArn"]}, "FunctionName": {"Ref": "Me"},
+            "StartingPosition": "TRIM_HORIZON"}}}
+    outputs = {name: {"Value": {"Ref": name}} for name in ("Pool", "Client", "Topic", "Queue", "Table")}
+    (directory / "code").mkdir()
+    (directory / "code" / "me.py").write_text(
+        "def handler(event, context):\n"
+        "    return None if 'Records' in event else event['requestContext']['authorizer']['jwt']['claims']\n")
+    for name, content in {
+            "manifest": {"artifacts": {
+                "Members": {"type": "aws:cloudformation:stack", "dependencies": ["assets"],
+                            "properties": {"templateFile": "members.json"}},
+                "assets": {"type": "cdk:asset-manifest", "properties": {"file": "assets.json"}}}},
+            "assets": {"files": {"me": {"source": {"path": "code"}}}},
+            "members": {"Resources": resources, "Outputs": outputs}}.items():
+        (directory / f"{name}.json").write_text(json.dumps(content))
+    return directory
 
 
 def test_taken_ports_are_moved_and_a_stop_leaves_no_process_and_no_ready_file(tmp_path: Path) -> None:

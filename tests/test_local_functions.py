@@ -33,7 +33,8 @@ def echo(event, context):
             "left_ms": context.get_remaining_time_in_millis(), "name": context.function_name, "pid": os.getpid()}
 
 def environment(event, context):
-    return {"environment": dict(os.environ), "cwd": os.getcwd(), "path": sys.path}
+    return {"environment": dict(os.environ), "cwd": os.getcwd(), "path": sys.path,
+            "client": sys.modules["runtime_client"].__file__}
 
 def fail(event, context):
     raise KeyError("no such thing")
@@ -172,6 +173,7 @@ def test_the_workers_environment_is_the_templates(tmp_path: Path, client: str, m
         assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
         assert "AWS_PROFILE" not in environment and "HOME" not in environment
         assert "/somewhere/else" not in found["path"]
+        assert ("runtime_standin" in found["client"]) == (client == "standin")
         assert Path(found["cwd"]).resolve() == (tmp_path / "code").resolve()
         assert not list((tmp_path / "code").glob("**/__pycache__"))
 

@@ -204,6 +204,20 @@ def test_a_payload_that_is_no_json_passes_through_as_bytes(tmp_path: Path):
     run(tmp_path, story)
 
 
+def test_sql_that_fails_at_run_time_is_logged_and_reaches_no_error_action(tmp_path: Path,
+                                                                         caplog: pytest.LogCaptureFixture):
+    async def story(world: World) -> None:
+        world.rule("r", "SET @big = * SELECT @big FROM 'a'", world.sqs("q"), ErrorAction=world.sqs("errors"))
+        await world.engine.handle(Published("a", json.dumps({"x": "y" * 140_000}).encode()))
+        await world.engine.handle(Published("a", b"{}"))
+        assert world.engine.rule("r").counters["sql_failures"] == 1
+        assert "rule r: its SQL failed on a message on a" in caplog.text
+        assert len(await world.bodies("q")) == 1
+        assert await world.bodies("errors") == []
+
+    run(tmp_path, story)
+
+
 def test_a_failing_action_is_tried_again_and_others_are_not_repeated(tmp_path: Path):
     async def story(world: World) -> None:
         world.s3_faults = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from device import record
-from device.publisher import reading_text
+from device.message import reading_text
 from device.spool import Spool, SpoolError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,7 +202,7 @@ def test_a_renewed_spool_keeps_only_what_is_new(path: str) -> None:
 
 def test_opening_a_long_backlog_is_quick_and_reads_no_rows(path: str) -> None:
     spool = Spool(path)
-    text = reading_text({"sensor1": 20, "sensor2": 1}, 1795333375.0)
+    text = reading_text({"sensor1": 20, "sensor2": 1}, 1795333375.0, "pi")
     for _ in range(10):
         spool.add([text] * 10000)
     spool.close()
@@ -215,7 +215,7 @@ def test_opening_a_long_backlog_is_quick_and_reads_no_rows(path: str) -> None:
 def test_the_record_knows_where_it_ended(tmp_path: Path) -> None:
     path = str(tmp_path / "made" / "r.jsonl")
     assert record.last_seq(path, "s") == 0
-    text = reading_text({"sensor2": 0, "sensor1": 3}, 2.0)
+    text = reading_text({"sensor2": 0, "sensor1": 3}, 2.0, "pi")
     record.append(path, "pi", "s", [(4, text), (5, text)])
     record.append(path, "pi", "other", [(9, text)])
     assert (record.last_seq(path, "s"), record.last_seq(path, "new")) == (5, 0)

@@ -15,7 +15,7 @@ from local_cloud.rule_sql.scope import Scope
 from local_cloud.rule_sql.values import UNDEFINED
 
 if TYPE_CHECKING:
-    from .compiler import Compiler
+    from local_cloud.rule_sql.compiler import Compiler
 
 Evaluator = Callable[[Scope], Any]
 Node = Tree[Token]

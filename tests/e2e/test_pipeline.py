@@ -71,7 +71,7 @@ def test_a_third_field_comes_back_exactly_and_bad_input_stops_nothing(tmp_path: 
                 assert Decimal(reading["values"][field]) == Decimal(record["values"][field])
             assert Decimal(reading["timestamp"]) == Decimal(record["timestamp"])
         totals = get(pipeline, f"/sites/{pipeline.thing}/devices/pi-1/rollups")
-        assert sum(int(row["n"]) for row in totals["rollups"] if row["field"] == "humidity") == 100
+        assert sum(minute["fields"]["humidity"]["n"] for minute in totals["rollups"]) == 100
         persons = get(pipeline, "/data?limit=100")
         assert len(persons) == 10 and set(persons[0]) == {"device_id", "timestamp", "persons_detected"}
 
