@@ -42,11 +42,12 @@ class Publisher(object):
         self._link = make_link(self._inbox.put)
         self._turn = turn or Turn(by_broker=config.ack == "broker")
         self._client = None
-        self._expected = config.count
-        if config.seconds is not None:
-            self._expected = schedule.count_of(config.rate, config.seconds)
-        rate = None if config.sensor == "stdin" else config.rate
-        self._sampler = Sampler(sensor, config.device_id, rate, self._expected, self._inbox.put)
+        by_clock = config.sensor != "stdin"
+        count = config.count
+        if config.seconds is not None and by_clock:
+            count = schedule.count_of(config.rate, config.seconds)
+        self._expected = count if by_clock else None  # stdin may end before
+        self._sampler = Sampler(sensor, config.device_id, config.rate if by_clock else None, count, self._inbox.put)
         self._stop_asked = self._stopped = self._sampled_all = self._heard_ack = self._is_older_copy = False
         self._deadline = None
         self._pending = []  # texts: made, not yet committed
@@ -103,6 +104,7 @@ class Publisher(object):
 
     def _on_sampled_all(self):
         self._sampled_all = True
+        self._commit_from = 0.0
 
     def _on_up(self, client):
         now = time.monotonic()
@@ -245,12 +247,19 @@ class Publisher(object):
             return False
         return now >= self._deadline or not (self._pending or self._waiting())
 
+    def _commit_rest(self):
+        """Commit what is still pending, due or not; returns how many readings could not be, and are lost."""
+        self._commit_from = 0.0
+        try:
+            self._commit()
+        except sqlite3.OperationalError as error:
+            log.error("%d readings are lost: cannot write %s: %s", len(self._pending), self._spool.path, error)
+        return len(self._pending)
+
     def _conclude(self):
         """Say how many came; exit code 0 only when all did."""
-        expected = self._made if self._expected is None or self._stop_asked else self._expected
-        if self._pending:
-            log.error("%d readings could not be written to the spool and are lost", len(self._pending))
-            expected += len(self._pending)
+        lost = self._commit_rest()
+        expected = lost + self._made if self._expected is None or self._stop_asked else self._expected
         if self._failed:
             log.error("%d readings failed and were not made", self._failed)
         try:

@@ -2,6 +2,7 @@
 
 Events put: ("reading", text), ("failed", why), and at the end ("sampled all",).
 """
+import itertools
 import threading
 import time
 
@@ -36,7 +37,8 @@ class Sampler(object):
 
     def _turns(self):
         if self._rate is None:
-            return iter(self._stopping.is_set, True)
+            endless = iter(self._stopping.is_set, True)
+            return endless if self._count is None else itertools.islice(endless, self._count)
         return schedule.ticks(self._rate, self._count, self._stopping)
 
     def _run(self):

@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 MOST_PER_POLL = 500
+SESSION_TIMEOUT_MS = 10_000  # after a crash the group waits this long before it hands the partitions out again
 
 
 class KafkaSource:
@@ -33,7 +34,7 @@ class KafkaSource:
             "bootstrap.servers": settings.bootstrap_servers, "group.id": settings.kafka_group,
             "enable.auto.commit": False, "enable.auto.offset.store": False, "auto.offset.reset": "earliest",
             "error_cb": self._on_error, "logger": log, "log_level": 3, "socket.keepalive.enable": True,
-            "reconnect.backoff.max.ms": 10_000, "topic.metadata.refresh.interval.ms": 30_000,
+            "session.timeout.ms": SESSION_TIMEOUT_MS, "reconnect.backoff.max.ms": 10_000, "topic.metadata.refresh.interval.ms": 30_000,
         })
         self._thread = threading.Thread(target=self._run, name="kafka", daemon=True)
 

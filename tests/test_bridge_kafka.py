@@ -2,7 +2,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -15,7 +14,6 @@ from edge_bridge.outbox import Outbox
 from edge_bridge.schema import Store
 from tests.bridge_rig import until
 from tests.test_bridge_mqtt import chosen
-
 
 
 class Cluster:

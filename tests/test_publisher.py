@@ -277,12 +277,22 @@ def test_the_embedded_broker_serves_it_too(kind: str, tmp_path: Path, runs: Runs
         broker.kill()
 
 
+def from_stdin(lines: bytes, port: int, directory: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "device.publisher", "--broker", "127.0.0.1", "--port", str(port),
+                           "--device-id", "pi", "--spool", str(directory / "spool.db"), "--sensor", "stdin",
+                           *arguments], input=lines, capture_output=True, cwd=ROOT, timeout=30, check=False)
+
+
+@pytest.mark.parametrize(("lines", "made"), [(5, 3), (2, 2)])
+def test_stdin_ends_with_the_count_or_the_lines(lines: int, made: int, broker: Broker, bridge: Bridge,
+                                                tmp_path: Path) -> None:
+    done = from_stdin(b'{"sensor2": 1}\n' * lines, broker.port, tmp_path, "--count", "3")
+    assert (done.returncode, done.stdout.decode()) == (0, f"published {made} readings, {made} acknowledged\n")
+
+
 def test_readings_from_stdin_with_a_bad_line_among_them(broker: Broker, bridge: Bridge, tmp_path: Path) -> None:
     lines = b'{"sensor1": 20.10, "sensor2": 0.5}\n{"sensor1": 1}\nno json\n{"sensor2": 7e-3, "timestamp": 1.5}\n'
-    done = subprocess.run([sys.executable, "-m", "device.publisher", "--broker", "127.0.0.1",
-                           "--port", str(broker.port), "--device-id", "pi", "--sensor", "stdin",
-                           "--spool", str(tmp_path / "spool.db")],
-                          input=lines, capture_output=True, cwd=ROOT, timeout=30, check=False)
+    done = from_stdin(lines, broker.port, tmp_path)
     assert (done.returncode, done.stdout) == (0, b"published 2 readings, 2 acknowledged\n"), done.stderr
     assert b'"sensor1":20.10' in bridge.raw[0] and b'{"timestamp":1.5,"sensor2":0.007' in bridge.raw[1]
     assert b"missing sensor2" in done.stderr and b"2 readings failed" in done.stderr
@@ -446,6 +456,12 @@ def test_a_restored_older_copy_of_the_spool_loses_nothing(broker: Broker, bridge
     assert code == 0
     assert bridge.seqs() == [*range(1, 51), *range(21, 46)]
     assert len({spool for _, spool, _ in bridge.taken}) == 2
+
+
+def test_what_was_just_made_is_spooled_even_without_a_wait(broker: Broker, tmp_path: Path) -> None:
+    broker.kill()
+    code, spool = publish(broker, tmp_path / "s.db", 7, wait_s=0)
+    assert (code, spool.first, spool.last) == (3, 1, 7)
 
 
 class FullAtFirst(Spool):
