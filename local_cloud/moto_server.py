@@ -90,6 +90,9 @@ def call(application: Callable[..., Iterable[bytes]], environ: Environ) -> http_
 async def _serve(port: int) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+    from local_cloud.moto_streams import bound_memory
+
+    bound_memory()
     application = DomainDispatcherApplication(create_backend_app)
 
     async def handle(request: http_wire.Request) -> http_wire.Response:

@@ -154,6 +154,7 @@ class LocalServices:
     async def close(self) -> None:
         """End pollers, APIs, the gateway and every worker process, in the order in which data flows."""
         await self.gateway.close()
+        await self.rules.close()
         for api_id in list(self.apis):
             await self.close_api(api_id)
         for mapping_id in list(self.pollers):

@@ -7,6 +7,7 @@ Standard library only: it shares the worker with the function's own code.
 import http.client
 import os
 import socket
+from typing import Any
 
 _VERSION_PATH = "/2018-06-01/runtime"
 _DEADLINE = "Lambda-Runtime-Deadline-Ms"
@@ -15,7 +16,7 @@ _KEPT_HEADERS = (
     "Lambda-Runtime-Client-Context", "Lambda-Runtime-Cognito-Identity", "Lambda-Runtime-Aws-Tenant-Id",
     "Lambda-Runtime-Invocation-Id", "Content-Type")
 
-_state = {"user_agent": "", "connection": None}
+_state: dict[str, Any] = {"user_agent": "", "connection": None}
 
 
 def initialize_client(user_agent):
