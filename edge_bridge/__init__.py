@@ -1,1 +1,1 @@
-"""The bridge: sensor readings (LAN MQTT) and camera events (Kafka) come in, sealed batches and alerts go to AWS IoT Core."""
+"""The bridge: readings (LAN MQTT) and camera events (Kafka) come in, sealed batches and alerts go to AWS IoT Core."""

@@ -1,4 +1,4 @@
-"""`python -m edge_bridge`: settings in, threads wired together, started in the order of the stream and stopped in it."""
+"""`python -m edge_bridge`: settings in, threads wired together, started and stopped in the order of the stream."""
 import json
 import logging
 import os
@@ -186,7 +186,8 @@ def main(arguments: list[str], environ: Mapping[str, str] = os.environ) -> int:
         print(line)
         return 0 if healthy else 1
     if arguments:
-        print(f"edge_bridge: unknown argument {arguments[0]!r}; expected --help, --version or --health", file=sys.stderr)
+        print(f"edge_bridge: unknown argument {arguments[0]!r}; expected --help, --version or --health",
+              file=sys.stderr)
         return 2
     try:
         chosen = settings.load(environ)

@@ -1,4 +1,4 @@
-"""The intake: messages from the inbox are checked, told from repeats, committed to the outbox, and only then acknowledged."""
+"""The intake: messages from the inbox are checked, told from repeats, committed to the outbox, *then* acknowledged."""
 import logging
 import sqlite3
 import threading
@@ -82,7 +82,7 @@ class Bridge:
                 return
 
     def take_in(self, messages: list[Message]) -> None:
-        """Check, commit and acknowledge one micro-batch. Raises sqlite3.Error: nothing written, nothing acknowledged."""
+        """Check, commit and acknowledge one micro-batch. Raises sqlite3.Error: nothing written or acknowledged."""
         intake = Intake()
         received_ms = int(self._now_s() * 1000)
         confirmations: dict[tuple[str, str], int] = {}

@@ -1,4 +1,4 @@
-"""The inbox: the sources' threads put messages in, bridge.py takes them out in micro-batches; bounded, so that memory is."""
+"""The inbox: the sources' threads put messages in, bridge.py takes them out in micro-batches; it is bounded."""
 import queue
 import threading
 import time

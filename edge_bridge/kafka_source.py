@@ -34,7 +34,8 @@ class KafkaSource:
             "bootstrap.servers": settings.bootstrap_servers, "group.id": settings.kafka_group,
             "enable.auto.commit": False, "enable.auto.offset.store": False, "auto.offset.reset": "earliest",
             "error_cb": self._on_error, "logger": log, "log_level": 3, "socket.keepalive.enable": True,
-            "session.timeout.ms": SESSION_TIMEOUT_MS, "reconnect.backoff.max.ms": 10_000, "topic.metadata.refresh.interval.ms": 30_000,
+            "session.timeout.ms": SESSION_TIMEOUT_MS, "reconnect.backoff.max.ms": 10_000,
+            "topic.metadata.refresh.interval.ms": 30_000,
         })
         self._thread = threading.Thread(target=self._run, name="kafka", daemon=True)
 
@@ -120,7 +121,7 @@ class KafkaSource:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN or error.code() == KafkaError._TRANSPORT:
-            self._say_down(f"no broker at {self._settings.bootstrap_servers}; is it running, is BOOTSTRAP_SERVERS right?")
+            self._say_down(f"no broker at {self._settings.bootstrap_servers}; does it run, is BOOTSTRAP_SERVERS right?")
         else:
             self._say_down(str(error))
 

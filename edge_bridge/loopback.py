@@ -1,4 +1,4 @@
-"""A connection to nowhere: keeps what uplink.py publishes and answers as it is told; for tests, in place of the cloud."""
+"""A connection to nowhere: keeps what uplink.py publishes, answers as told; for tests, in place of the cloud."""
 import threading
 from collections.abc import Callable
 

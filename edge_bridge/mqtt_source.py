@@ -1,4 +1,4 @@
-"""The MQTT source: readings come from the LAN broker with QoS 1 into the inbox; PUBACKs go back when bridge.py says so."""
+"""The MQTT source: readings from the LAN broker go into the inbox; PUBACKs go back when bridge.py says so."""
 import logging
 import threading
 from typing import Any

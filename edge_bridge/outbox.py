@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_bridge.counters import Counters, Counts
 from edge_bridge.repeats import Repeats
-from edge_bridge.schema import Store
+from edge_bridge.schema import INSERT_DEAD_LETTER, Store
 from edge_bridge.turns import Turns
 
 MAX_DEAD_LETTER_BYTES = 4096
@@ -94,9 +94,7 @@ class Outbox:
                     cursor = db.execute("INSERT INTO seen (route, digests) VALUES (?, ?)", (route, keys))
                     seen_ids[route] = cursor.lastrowid or 0
                     db.execute("DELETE FROM seen WHERE route = ? AND id <= ?", (route, repeats.outlived()))
-            db.executemany(
-                "INSERT INTO dead_letters (at_ms, reason, detail, origin, size_bytes, payload) VALUES (?, ?, ?, ?, ?, ?)",
-                intake.dead_letters)
+            db.executemany(INSERT_DEAD_LETTER, intake.dead_letters)
             self.counters.write(db, intake.counts)
         return seen_ids
 

@@ -1,4 +1,4 @@
-"""Pacing: token buckets under AWS IoT Core's limits and full-jitter back-off; asked by uplink.py before each publish."""
+"""Pacing: token buckets under AWS IoT Core's limits, and full-jitter back-off; asked by uplink.py at each publish."""
 import random
 import time
 from collections.abc import Callable

@@ -102,8 +102,8 @@ class Packer:
             oldest_ms=rows[0].received_ms, row_ids=[row.id for row in rows], unclassified=unclassified)
 
     def _unpack(self, route: str, rows: list[StoredRow], scored_to: int) -> tuple[list[StoredRow], list[batch.Row]]:
-        """The committed bytes, read again. They passed this check when they came; should a later version of the contract
-        refuse one, it is dead-lettered and the rest goes on."""
+        """The committed bytes, read again. They passed this check when they came; should a later version of the
+        contract refuse one, it is dead-lettered and the rest goes on."""
         kept, unpacked = [], []
         for row in rows:
             try:

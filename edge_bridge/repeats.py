@@ -1,9 +1,9 @@
 """Repeats among messages without a spool, and among Kafka events: digests of what was committed; asked by bridge.py.
 
-A message is a repeat when it is byte-equal to one committed in the last 10 minutes and can be told from its neighbours
-(a seq, a sub-second timestamp, a Kafka offset); or when it is byte-equal to one of an earlier connection and comes under
-the same packet id: MQTT redelivers what it holds for unacknowledged under its old packet id. The second rule needs no
-sub-second stamp, and it holds as well when our acknowledgement was sent but lost.
+A message is a repeat when it is byte-equal to one committed in the last 10 minutes and can be told from its
+neighbours (a seq, a sub-second timestamp, a Kafka offset); or when it is byte-equal to one of an earlier connection and
+comes under the same packet id: MQTT redelivers what it holds for unacknowledged under its old packet id. The second
+rule needs no sub-second stamp, and it holds as well when our acknowledgement was sent but lost.
 """
 import hashlib
 import time

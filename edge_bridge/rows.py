@@ -1,4 +1,4 @@
-"""Rows of the outbox between their commit and their sealing: read and marked by anomaly.py, read and sealed by packer.py."""
+"""Rows of the outbox between their commit and their sealing: marked by anomaly.py, sealed by packer.py."""
 import threading
 import time
 from collections import Counter, deque
@@ -9,13 +9,13 @@ from typing import NamedTuple
 from contract import numbers
 from contract.alerts import Classified
 from edge_bridge.counters import Counters
-from edge_bridge.schema import Store
+from edge_bridge.schema import INSERT_DEAD_LETTER, Store
 
 ANOMALY, UNCLASSIFIED = "anomaly", "unclassified"
 
 
 class StoredRow(NamedTuple):
-    """A committed reading or event. payload: as it came; kafka: JSON of its origin or None; mark: see contract.batch.Row."""
+    """A committed reading or event. payload: as it came; kafka: JSON of its origin or None; mark: as in batch.Row."""
 
     id: int
     device: str
@@ -102,8 +102,8 @@ class Rows:
 
     def mark(self, last_id: int, marks: Mapping[int, str], alerts: list[tuple[int, str, Classified]],
              states: Mapping[tuple[str, str], str]) -> int:
-        """Commit what a detector found, in one transaction: marks by row id, the alerts (row id, device, classified) that
-        go with them, detector states by (device, field). Returns how many alerts were raised.
+        """Commit what a detector found, in one transaction: marks by row id, the alerts (row id, device, classified)
+        that go with them, detector states by (device, field). Returns how many alerts were raised.
 
         A row that was sealed meanwhile went on unclassified: it gets no mark, and raises no alert any more.
         """
@@ -130,8 +130,8 @@ class Rows:
         return len(raised)
 
     def claim(self, first_id: int, last_id: int) -> int:
-        """The packer is about to seal these readings: from now on their marks are final. Returns up to which id readings
-        are classified."""
+        """The packer is about to seal these readings: from now on their marks are final. Returns up to which id
+        readings are classified."""
         with self._store.write():
             self._claimed = first_id, last_id
             return self.scored_to if self._scoring else last_id
@@ -145,8 +145,9 @@ class Rows:
         """Move one row to the dead letters."""
         counts = {("", "dead_lettered"): 1, ("", route + "_sealed"): 1}
         with self._store.write() as db:
-            db.execute("INSERT INTO dead_letters (at_ms, reason, detail, origin, size_bytes, payload) VALUES (?, ?, ?, ?, ?, ?)",
-                       (row.received_ms, reason, detail, f"{route} {row.device} {row.number}", len(row.payload), row.payload))
+            origin = f"{route} {row.device} {row.number}"
+            db.execute(INSERT_DEAD_LETTER,
+                       (row.received_ms, reason, detail, origin, len(row.payload), row.payload))
             db.execute(f"DELETE FROM {route} WHERE id = ?", (row.id,))
             self._counters.write(db, counts)
         self._counters.add(counts)

@@ -1,4 +1,4 @@
-"""The outbox file: its tables, how it is opened and locked; used by outbox.py, rows.py and shipments.py through `Store`."""
+"""The outbox file: its tables, how it is opened and locked; outbox.py, rows.py and shipments.py use it."""
 import fcntl
 import os
 import sqlite3
@@ -28,6 +28,8 @@ CREATE TABLE dead_letters (id INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER N
     detail TEXT NOT NULL, origin TEXT NOT NULL, size_bytes INTEGER NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE counters (device TEXT, name TEXT, value INTEGER NOT NULL, PRIMARY KEY (device, name)) WITHOUT ROWID;
 """
+INSERT_DEAD_LETTER = (
+    "INSERT INTO dead_letters (at_ms, reason, detail, origin, size_bytes, payload) VALUES (?, ?, ?, ?, ?, ?)")
 
 
 class StoreError(Exception):

@@ -1,4 +1,4 @@
-"""Settings: one table, read once from the environment at start; `--help` is printed from it, __main__.py hands it on."""
+"""Settings: one table, read once from the environment by __main__.py, which hands it on; `--help` is made of it."""
 import os
 import textwrap
 from collections.abc import Mapping
@@ -80,7 +80,8 @@ TABLE = (
     Setting("MQTT_USERNAME", "", "User name at the LAN broker, if it asks for one."),
     Setting("MQTT_PASSWORD", "", "Password at the LAN broker."),
     Setting("MQTT_VERSION", "5", "MQTT version spoken to the LAN broker; 3.1.1 for an old one.", _one_of("5", "3.1.1")),
-    Setting("MQTT_CLIENT_ID", "edgecloud-bridge", "LAN client id; a second bridge of this name takes over from the first."),
+    Setting("MQTT_CLIENT_ID", "edgecloud-bridge",
+            "LAN client id; a second bridge that uses it takes over from the first."),
     Setting("BOOTSTRAP_SERVERS", "host.docker.internal:9092", "Kafka brokers; empty switches the Kafka source off."),
     Setting("KAFKA_TOPIC", topics.EDGE_DATA, "Kafka topic of the camera events."),
     Setting("KAFKA_GROUP", "edgecloud-bridge", "Kafka consumer group, shared by all bridges of a site."),
@@ -97,12 +98,12 @@ TABLE = (
     Setting("RULE_READINGS", "", "Name of the IoT rule for readings, when it is not <prefix>_readings."),
     Setting("RULE_EVENTS", "", "Name of the IoT rule for events, when it is not <prefix>_events."),
     Setting("OUTBOX", "/data/outbox.db", "File of the outbox: a local disk or a named volume, never a network share."),
-    Setting("BATCH_AGE", "10", "Longest time in seconds that a live reading waits to be sealed into a batch.", _seconds),
+    Setting("BATCH_AGE", "10", "Seconds that a live reading waits at most to be sealed into a batch.", _seconds),
     Setting("RECEIPTS", "on", "off: the cloud side sends no receipts, an accepted batch counts as delivered.", _on_off),
     Setting("RECEIPT_TIMEOUT", "600", "Seconds without a receipt after which the same bytes are sent again.", _seconds),
     Setting("RECONNECT_MAX", "30", "Longest pause in seconds between two attempts to reach the cloud.", _seconds),
     Setting("ALERTS", "anomalies", "Send an alert per anomaly, or every classification.", _one_of("anomalies", "all")),
-    Setting("SCORED_FIELDS", "sensor2", "Fields that are scored for anomalies, with commas between; empty: none.", _names),
+    Setting("SCORED_FIELDS", "sensor2", "Fields scored for anomalies, with commas between; empty: none.", _names),
     Setting("DETECTOR", "seed", "How anomalies are found: a module in edge_bridge/detectors.", _one_of(*REGISTRY)),
     Setting("STATUS_INTERVAL", "30", "Seconds between two status messages to the cloud.", _seconds),
     Setting("STATUS_FILE", "", "File that gets the same status every second (for health checks); empty: none."),

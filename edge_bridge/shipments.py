@@ -62,7 +62,8 @@ class Shipments:
         changes.update({(device, UNCLASSIFIED): n for device, n in (unclassified or {}).items()})
         with self._store.write() as db:
             cursor = db.execute(
-                "INSERT INTO shipments (name, route, lane, counts, oldest_ms, size_bytes, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO shipments (name, route, lane, counts, oldest_ms, size_bytes, sealed)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (name, route, lane, json.dumps(dict(counts)), oldest_ms, len(sealed), sealed))
             db.executemany(f"DELETE FROM {route} WHERE id = ?", [(row_id,) for row_id in row_ids])
             self._counters.write(db, changes)

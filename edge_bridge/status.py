@@ -1,5 +1,5 @@
-"""Status: the ledger of what was received, committed, sent and delivered; to edgecloud/status/<thing>, to STATUS_FILE, and
-from that file to the container's health check."""
+"""Status: the ledger of what was received, committed, sent and delivered; to edgecloud/status/<thing>, to STATUS_FILE,
+and from that file to the container's health check."""
 import json
 import os
 import time
@@ -22,8 +22,8 @@ _EVERY_ID = 1 << 62
 class Ledger:
     """Puts the status together. connected: asked for {"cloud": bool, "mqtt": bool, "kafka": bool} (sources in use)."""
 
-    def __init__(self, counters: Counters, rows: Rows, shipments: Shipments, live: LiveLine, *, thing: str, version: str,
-                 connected: Callable[[], dict[str, bool]], now_s: Callable[[], float] = time.time,
+    def __init__(self, counters: Counters, rows: Rows, shipments: Shipments, live: LiveLine, *, thing: str,
+                 version: str, connected: Callable[[], dict[str, bool]], now_s: Callable[[], float] = time.time,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self._counters, self._rows, self._shipments, self._live = counters, rows, shipments, live
         self._thing, self._version, self._connected = thing, version, connected
@@ -47,7 +47,7 @@ class Ledger:
         return self._clock() - self._oldest[1] if oldest else 0.0
 
     def status(self) -> dict[str, Any]:
-        """Everything as one JSON object; durations in seconds, times in ms since 1970, counts since the outbox was made.
+        """Everything as one JSON object: durations in seconds, times in ms since 1970, counts ever.
 
         waiting: readings, events and anomalies per lane that the cloud has not accepted, and those accepted but not
         receipted; their sum is what this outbox still holds.

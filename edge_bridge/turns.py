@@ -1,4 +1,4 @@
-"""Turn-taking with our publisher: of each (device, spool) only the next reading is taken; asked by bridge.py per message.
+"""Turn-taking with our publisher: of each (device, spool) only the next reading is taken; asked by bridge.py.
 
 As in go-back-N: what is too early is sent again by the publisher, so nothing is ever reordered or remembered here but
 the last seq taken, which is committed together with the reading.

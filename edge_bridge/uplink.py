@@ -1,5 +1,5 @@
-"""The uplink: sealed messages go out in lanes under IoT Core's limits, PUBACKs and receipts come back; between the outbox
-(shipments.py, packer.py) and the connection (iot_connection.py).
+"""The uplink: sealed messages go out in lanes under IoT Core's limits, PUBACKs and receipts come back; between the
+outbox (shipments.py, packer.py) and the connection (iot_connection.py).
 
 One thread does all of it; the connection's callbacks only put events into its queue.
 """
@@ -185,8 +185,8 @@ class Uplink:
             self._ready()
             return
         self._subscribe_due_s = self._clock() + 5.0
-        self._say_down(f"no subscription to {topics.receipts(self._options.thing)} ({event.fault}); its policy must allow "
-                       "iot:Subscribe and iot:Receive there, or set RECEIPTS=off for a cloud side that sends none")
+        self._say_down(f"no subscription to {topics.receipts(self._options.thing)} ({event.fault}); the policy must "
+                       "allow iot:Subscribe and iot:Receive there, or set RECEIPTS=off if the cloud sends none")
 
     def _ready(self) -> None:
         if self.connected:
@@ -194,7 +194,8 @@ class Uplink:
         self.connected, self._said_down = True, ""
         self._live.connected(True)
         waiting = self._shipments.all()
-        log.info("cloud: connected%s, %d sealed messages wait", ", session resumed" if self._resumed else "", len(waiting))
+        log.info("cloud: connected, %s session, %d sealed messages wait", "resumed" if self._resumed else "new",
+                 len(waiting))
         if not self._resumed:
             for shipment in waiting:
                 if shipment.state == SENT and shipment.name not in self._receipted:

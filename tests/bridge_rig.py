@@ -1,4 +1,4 @@
-"""What the bridge's tests share: a real LAN broker, a cloud behind the real gateway, and a bridge as its own process."""
+"""What the bridge's tests share: a real LAN broker, a cloud behind the real gateway, a bridge as its own process."""
 import asyncio
 import contextlib
 import json
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,7 @@ class Mosquitto:
     def start(self) -> None:
         program = find_service("mosquitto")
         assert program
-        user = ["-u", "root"] if False else []
-        self.process = subprocess.Popen([program, "-c", str(self._conf), *user],
+        self.process = subprocess.Popen([program, "-c", str(self._conf)],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(self._listens, "mosquitto to listen")
 
@@ -239,6 +238,10 @@ class Pi:
         return self.send({"timestamp": round(time.time(), 3), "sensor1": 20.01, "sensor2": 0.5, "device_id": self.name,
                           "seq": self.made, **more})
 
+    def make(self) -> None:
+        """The sensor makes one reading."""
+        self.reading()
+
     def flush(self) -> None:
         """Wait until the broker has taken everything."""
         until(lambda: not self._client._out_messages, "the broker to take all")
@@ -248,8 +251,3 @@ class Pi:
         self._client.loop_stop()
 
 
-@contextlib.contextmanager
-def closing_all() -> Iterator[contextlib.ExitStack]:
-    """Close what was made, newest first."""
-    with contextlib.ExitStack() as stack:
-        yield stack

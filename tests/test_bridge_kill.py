@@ -1,5 +1,4 @@
-"""SIGKILL at random instants, lost PUBACKs, lost receipts, while more arrives: neither lost nor doubled nor out of order."""
-import json
+"""SIGKILL at random instants, lost PUBACKs, lost receipts, while more arrives: none lost or doubled."""
 import random
 import threading
 import time
@@ -10,7 +9,8 @@ from typing import Any
 import pytest
 
 from contract import batch, payloads, topics
-from tests.bridge_rig import BridgeProcess, Cloud, Mosquitto, Pi, until
+from tests.bridge_rig import THING, BridgeProcess, Cloud, Mosquitto, Pi, until
+from tests.test_bridge_kafka import Cluster
 
 pytestmark = pytest.mark.needs("mosquitto")
 SEED = 20261122
@@ -39,8 +39,8 @@ class Spooler(Pi):
                 self._next, self._stood_s = acked + 1, time.monotonic()
             while self._next <= min(self.made, acked + 200):
                 seq, self._next = self._next, self._next + 1
-                self.send(json.dumps(payloads.sensor_reading(
-                    1_800_000_000 + seq // 10, {"sensor1": 20, "sensor2": 0.5}, self.name, "s", seq, acked + 1)).encode())
+                self.send(payloads.sensor_reading(
+                    1_800_000_000 + seq // 10, {"sensor1": 20, "sensor2": 0.5}, self.name, "s", seq, acked + 1))
 
     def close(self) -> None:
         self._done.set()
@@ -87,26 +87,45 @@ def check(cloud: Cloud, made: dict[str, int]) -> None:
     assert cloud.doubled == [] and cloud.torn == []
 
 
+class Stream:
+    """Readings of several publishers, without a pause, until it is ended."""
+
+    def __init__(self, pis: list[Pi]) -> None:
+        self._pis, self._ended = pis, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.003):
+            for pi in self._pis:
+                pi.make()
+
+    def end(self) -> dict[str, int]:
+        """{publisher: how many it made}."""
+        self._ended.set()
+        self._thread.join()
+        return {pi.name: pi.made for pi in self._pis}
+
+
 @pytest.mark.parametrize("publisher", [Pi, Spooler])
 def test_sigkill_at_random_instants(bridge: BridgeProcess, cloud: Cloud, broker: Mosquitto, publisher: Any) -> None:
     chance = random.Random(SEED)
     pis = [publisher(broker.port, f"pi-{i}") for i in range(2)]
+    stream = Stream(pis)
     try:
         for _ in range(6):
-            for _ in range(chance.randrange(20, 60)):
-                for pi in pis:
-                    pi.make() if isinstance(pi, Spooler) else pi.reading()
-                time.sleep(0.005)
-            time.sleep(chance.uniform(0, 0.3))
+            received = bridge.status().get("received", 0)
+            until(lambda received=received: bridge.status().get("received", 0) > received, "the bridge to receive")
+            time.sleep(chance.uniform(0, 0.3))  # the instant is the point here, not a condition
             bridge.kill()
             bridge.start()
-            time.sleep(chance.uniform(0.2, 1.2))
-        made = {pi.name: pi.made for pi in pis}
-        until(lambda: sum(len(cloud.seqs(name)) for name in made) >= sum(made.values()), f"all of {made}, seed {SEED}", 40)
+        made = stream.end()
+        until(lambda: sum(len(cloud.seqs(name)) for name in made) >= sum(made.values()), f"{made}, seed {SEED}", 40)
         until(lambda: settled(bridge), "the outbox to empty")
         check(cloud, made)
         assert bridge.stop() == 0
     finally:
+        stream.end()
         for pi in pis:
             pi.close()
 
@@ -199,7 +218,7 @@ def test_sigterm_without_a_cloud_keeps_everything(tmp_path: Path, cloud: Cloud, 
         bridge.close()
 
 
-def test_mosquitto_dies_and_comes_back_with_our_publisher(bridge: BridgeProcess, cloud: Cloud, broker: Mosquitto) -> None:
+def test_mosquitto_dies_and_our_publisher_sends_again(bridge: BridgeProcess, cloud: Cloud, broker: Mosquitto) -> None:
     pi = Spooler(broker.port, "pi-1")
     try:
         for _ in range(3):
@@ -214,14 +233,35 @@ def test_mosquitto_dies_and_comes_back_with_our_publisher(bridge: BridgeProcess,
         pi.close()
 
 
-def test_events_and_status_use_their_topics(bridge: BridgeProcess, cloud: Cloud, broker: Mosquitto) -> None:
+def test_each_kind_goes_to_its_own_topic(tmp_path: Path, cloud: Cloud, broker: Mosquitto) -> None:
+    cluster = Cluster()
+    cluster.send(b'{"device_id": "camera-01", "timestamp": "2026-11-22T07:24:00Z", "persons_detected": 5}')
+    bridge = BridgeProcess(tmp_path, cloud, MQTT_BROKER="127.0.0.1", MQTT_PORT=str(broker.port),
+                           BOOTSTRAP_SERVERS=cluster.servers).start()
     pi = Pi(broker.port, "pi-1")
     try:
+        until(lambda: bridge.status().get("connected", {}).get("mqtt"), "the LAN connection")
         pi.reading()
-        until(lambda: any(status["delivered"] == 1 for status in cloud.status), "the ledger")
-        [message] = [m for m in cloud.rig.received if m.rule_name]
-        assert (message.rule_name, message.topic, message.client_id) == ("edgecloud_readings", "EdgeCloudAWS", "EdgeCloudAWS")
-        assert batch.read(message.payload).kind == "readings"
-        assert {m.topic for m in cloud.rig.received if not m.rule_name and m.client_id} == {topics.status("EdgeCloudAWS")}
+        until(lambda: any(status["delivered"] == 2 for status in cloud.status), "the ledger")
+        kinds = {m.rule_name: batch.read(m.payload) for m in cloud.rig.received if m.rule_name}
+        assert {name: opened.kind for name, opened in kinds.items()} == {
+            "edgecloud_readings": "readings", "edgecloud_events": "events"}
+        assert {(m.topic, m.client_id) for m in cloud.rig.received if m.rule_name} == {(THING, THING)}
+        assert {m.topic for m in cloud.rig.received if not m.rule_name and m.client_id} == {topics.status(THING)}
+        [event] = batch.unpack(kinds["edgecloud_events"].series[0])
+        assert event.values == {"persons_detected": 5} and event.kafka[0] == "edge-data"
+        assert bridge.stop() == 0
     finally:
         pi.close()
+        bridge.close()
+
+
+def test_a_cloud_that_refuses_is_told_once_and_tried_again(tmp_path: Path, cloud: Cloud, broker: Mosquitto) -> None:
+    cloud.call(lambda: cloud.faults().refuse_connects(3, 0x87))
+    bridge = BridgeProcess(tmp_path, cloud, MQTT_BROKER="127.0.0.1", MQTT_PORT=str(broker.port)).start()
+    try:
+        until(lambda: bridge.status().get("connected") == {"cloud": True, "mqtt": True}, "the fourth attempt")
+        warnings = [line for line in bridge.log().splitlines() if "WARNING" in line]
+        assert len(warnings) == 1 and "NOT_AUTHORIZED" in warnings[0] and "outbox" in warnings[0], warnings
+    finally:
+        bridge.close()

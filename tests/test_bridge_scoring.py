@@ -82,7 +82,7 @@ def test_a_restart_goes_on_with_the_state_of_the_last_committed_round(tmp_path: 
     second.store.close()
 
 
-def test_a_failing_detector_lets_the_readings_go_on_unclassified(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_detector_lets_the_readings_go_on(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
     one = scorer(parts)
     parts.commit(("a", 13), ("b", 20))
     one.score_round()

@@ -27,8 +27,8 @@ def parts(tmp_path: Path) -> Any:
 
 
 def ledger(parts: Parts, clock: Clock | None = None) -> Ledger:
-    return Ledger(parts.counters, parts.rows, parts.shipments, parts.live, thing="T", version="1", now_s=lambda: parts.now_s,
-                  connected=lambda: {"cloud": True}, clock=clock or Clock())
+    return Ledger(parts.counters, parts.rows, parts.shipments, parts.live, thing="T", version="1",
+                  now_s=lambda: parts.now_s, connected=lambda: {"cloud": True}, clock=clock or Clock())
 
 
 def test_what_waits_is_told_per_lane_and_adds_up(parts: Parts) -> None:

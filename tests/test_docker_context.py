@@ -1,4 +1,4 @@
-"""The image's build context: an own reading of the .dockerignore rules, over a tree with everything that must stay out."""
+"""The image's build context: an own reading of the .dockerignore rules, over all that must stay out."""
 import re
 from pathlib import Path, PurePosixPath
 
@@ -47,7 +47,8 @@ def test_the_context_is_the_contract_the_bridge_and_the_lock() -> None:
 def test_secrets_and_state_stay_out_wherever_they_lie() -> None:
     for path in ("certs/device.key", ".env", "edge_bridge/device.crt", "edge_bridge/device.key", "contract/ca.pem",
                  "edge_bridge/outbox.db", "edge_bridge/outbox.db-wal", "edge_bridge/.env", "contract/.DS_Store",
-                 "edge_bridge/__pycache__/bridge.cpython-311.pyc", ".git/config", "lambdas/api.py", "deploy/locks/dev.lock",
+                 "edge_bridge/__pycache__/bridge.cpython-311.pyc", ".git/config", "lambdas/api.py",
+                 "deploy/locks/dev.lock",
                  "edge_bridge/detectors/__pycache__/seed.pyc", "pyproject.toml", "requirements.txt"):
         assert not in_context(path, rules()), path
 

@@ -1,4 +1,4 @@
-"""The outbox on a real file: numbers, one transaction per micro-batch, marks and sealing; and a model it must follow."""
+"""The outbox on a real file: numbers, one transaction per micro-batch, marks, sealing; and a model it must follow."""
 import json
 import sqlite3
 from collections import Counter
@@ -41,8 +41,9 @@ class Parts:
         """Commit readings of (device, sensor2)."""
         intake = Intake()
         for index, (device, value) in enumerate(readings):
-            payload = json.dumps({"timestamp": 1_800_000_000 + index * 791 % 1000 / 1000, "sensor2": value,
-                                  "sensor1": 20 + index * 37 % 100 / 100, **({"note": extra} if extra else {})}, ensure_ascii=False)
+            reading = {"timestamp": 1_800_000_000 + index * 791 % 1000 / 1000, "sensor2": value,
+                       "sensor1": 20 + index * 37 % 100 / 100, **({"note": extra} if extra else {})}
+            payload = json.dumps(reading, ensure_ascii=False)
             intake.rows["readings"].append((device, int(self.now_s * 1000), payload.encode(), None))
             intake.counts[device, "committed"] += 1
             intake.counts["", "readings_in"] += 1
@@ -71,7 +72,8 @@ def test_the_file_is_opened_to_survive_a_power_cut(parts: Parts) -> None:
     with parts.store.write() as db:
         pragmas = {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in (
             "journal_mode", "synchronous", "fullfsync", "checkpoint_fullfsync", "auto_vacuum")}
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1, "checkpoint_fullfsync": 1, "auto_vacuum": 2}
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1, "checkpoint_fullfsync": 1,
+                       "auto_vacuum": 2}
 
 
 def test_numbers_count_by_one_and_start_anew_above_the_clock(tmp_path: Path) -> None:
@@ -287,7 +289,7 @@ def test_many_alerts_share_a_message_per_device_with_the_newest_in_front(tmp_pat
 
 
 class OutboxModel(RuleBasedStateMachine):
-    """Commit, score, seal, send, receive, crash, in any order: each reading is in exactly one place until its receipt."""
+    """Commit, score, seal, send, receive, crash, in any order: each reading is in exactly one place."""
 
     @initialize()
     def open(self) -> None:

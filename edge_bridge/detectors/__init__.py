@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Verdict(NamedTuple):
-    """anomaly: is it one; score: below 0 is anomalous, None when there is no model yet; retrained: was a model fitted."""
+    """anomaly: is it one; score: below 0 is anomalous, None when there is no model yet; retrained: was one fitted."""
 
     anomaly: bool
     score: float | None = None

@@ -59,7 +59,8 @@ class SeedDetector:
         if self._forest is None:
             return [Verdict(False)] * len(values)
         # predict() calls an observation an outlier where this is below 0.
-        return [Verdict(bool(score < 0), float(score)) for score in self._forest.decision_function(self._column(values))]
+        scores = self._forest.decision_function(self._column(values))
+        return [Verdict(bool(score < 0), float(score)) for score in scores]
 
     def state(self) -> str:
         """The window, the count, and the values that the present forest was fitted on."""
