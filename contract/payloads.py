@@ -112,12 +112,15 @@ def _reading(message, required):
     device_id = message.get("device_id")
     if device_id is not None:
         topics.check_device(device_id)
-    spool, seq, first = _turn(message)
+    spool, seq, first = turn(message)
     return Reading(device_id, timestamp, at_ms(timestamp), seq, spool, first, values, extra)
 
 
-def _turn(message):
-    """The publisher's (spool, seq, first), each None when absent; seq alone may be there without a spool."""
+def turn(message):
+    """The publisher's (spool, seq, first) in a decoded object, each None when absent; seq alone needs no spool.
+
+    Raises BadPayload.
+    """
     spool, seq, first = message.get("spool"), message.get("seq"), message.get("first")
     for name, value in (("seq", seq), ("first", first)):
         if value is not None and not (type(value) is int and 0 <= value < 10 ** 18):

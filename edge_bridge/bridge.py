@@ -101,17 +101,16 @@ class Bridge:
         try:
             reading, device = self._read(message)
         except BadPayload as error:
-            self._dead_letter(message, intake, received_ms, error.reason, error.detail)
+            if self._refused_in_turn(message, intake, confirmations):
+                self._dead_letter(message, intake, received_ms, error.reason, error.detail)
             return
         except Exception as error:  # a fault of ours must not stall the stream either
             log.exception("a message that could not be checked was dead-lettered")
             self._dead_letter(message, intake, received_ms, "internal error", repr(error))
             return
         if reading.spool is not None and message.source.route == "readings":
-            taken = self._in_turn(reading, device, intake)
-            last = self._outbox.turns.last(device, reading.spool)
-            if last is not None:
-                confirmations[device, reading.spool] = last
+            turn = reading.spool, reading.seq, reading.first
+            taken = self._in_turn(device, turn, intake, confirmations)
         else:
             taken = self._not_repeated(message, reading, device, intake)
         if taken:
@@ -135,14 +134,37 @@ class Bridge:
             batch.seal_series(message.source.route, "0" * 24, [batch.pack(device, [row])])
         return reading, device
 
-    def _in_turn(self, reading: payloads.Reading, device: str, intake: Intake) -> bool:
-        turn = self._outbox.turns.take(device, reading.spool, reading.seq, reading.first)
-        if turn.skipped:
-            intake.counts[device, "skipped"] += turn.skipped
-            log.warning("%s: its publisher dropped %d readings before seq %d", device, turn.skipped, reading.seq)
-        if not turn.taken:
-            intake.counts[device, "repeats" if turn.repeat else "out_of_turn"] += 1
-        return turn.taken
+    def _refused_in_turn(self, message: Message, intake: Intake, confirmations: dict[tuple[str, str], int]) -> bool:
+        """Is this bad message to be dead-lettered now? Where it still says whose turn it is, that turn is taken, else
+        its publisher would repeat it for ever and everything behind it would wait."""
+        if message.source.route != "readings" or message.size_bytes > payloads.MAX_MESSAGE_BYTES:
+            return True
+        try:
+            fields = numbers.loads(message.payload)
+            if not isinstance(fields, dict):
+                return True
+            spool, seq, first = payloads.turn(fields)
+            if spool is None:
+                return True
+            device = fields.get("device_id") or topics.device_of(message.origin[0], self._topic) or self._device_id
+            topics.check_device(device)
+        except BadPayload:
+            return True
+        return self._in_turn(device, (spool, seq, first), intake, confirmations)
+
+    def _in_turn(self, device: str, turn: tuple[str, int, int], intake: Intake,
+                 confirmations: dict[tuple[str, str], int]) -> bool:
+        spool, seq, first = turn
+        found = self._outbox.turns.take(device, spool, seq, first)
+        if found.skipped:
+            intake.counts[device, "skipped"] += found.skipped
+            log.warning("%s: its publisher dropped %d readings before seq %d", device, found.skipped, seq)
+        if not found.taken:
+            intake.counts[device, "repeats" if found.repeat else "out_of_turn"] += 1
+        last = self._outbox.turns.last(device, spool)
+        if last is not None:
+            confirmations[device, spool] = last
+        return found.taken
 
     def _not_repeated(self, message: Message, reading: payloads.Reading, device: str, intake: Intake) -> bool:
         route = message.source.route

@@ -53,6 +53,7 @@ class Packer:
         rows = self._rows.read(route, oldest[0], span[1], most)
         if not by_age and len(rows) < most:
             return False
+        rows = _unbroken(rows)
         if route == "events":
             self._seal_batch(route, lane, rows, full=len(rows) >= most, scored_to=_EVERY_ID)
             return True
@@ -134,6 +135,19 @@ class Packer:
         name, sealed = alerts.seal(self._outbox_id, device, classified)
         self._shipments.seal(name, sealed, route=ALERTS, lane=ALERTS, counts={device: len(group)},
                              oldest_ms=classified[0].received_ms, row_ids=[row_id for row_id, _, _ in group])
+
+
+def _unbroken(rows: list[StoredRow]) -> list[StoredRow]:
+    """Up to the first row before which one of its device's is missing: sealed in another lane already.
+
+    In the cloud an item stands at its first receive number, so the items of a device must not overlap.
+    """
+    last: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        if last.get(row.device, row.number - 1) != row.number - 1:
+            return rows[:index]
+        last[row.device] = row.number
+    return rows
 
 
 def _series(rows: list[StoredRow], unpacked: list[batch.Row]) -> list[str]:

@@ -75,7 +75,7 @@ class Function:
         """Give the call to a worker; when a warm one turns out to have died meanwhile, to another."""
         while True:
             try:
-                worker = self._idle.pop() if self._idle else await self._new_worker()
+                worker = await self._take_worker()
             except OSError as fault:
                 return Outcome.failed("Runtime.InvalidEntrypoint", f"the worker process did not start: {fault}")
             was_warm = worker.warm
@@ -110,6 +110,15 @@ class Function:
         await asyncio.gather(*(worker.close() for worker in self._workers))
         self._workers.clear()
         self._idle.clear()
+
+    async def _take_worker(self) -> Worker:
+        """A warm worker that was not killed meanwhile, else a new one."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            await self._release(worker)
+        return await self._new_worker()
 
     async def _new_worker(self) -> Worker:
         if self._closed:

@@ -111,6 +111,17 @@ def test_bad_input_is_dead_lettered_with_its_reason_and_the_stream_goes_on(intak
     assert big[1] == 200_009 and big[2] <= 4096, "the size is told, the payload is bounded"
 
 
+def test_a_bad_reading_takes_its_turn_so_that_nothing_waits_behind_it(intake: Intake, pi: Pi) -> None:
+    spool = {"device_id": "pi", "spool": "s", "first": 1}
+    pi.send({**GOOD, **spool, "seq": 1})
+    pi.send({"timestamp": 1, "sensor2": "high", **spool, "seq": 2})
+    pi.send({"timestamp": 1, "sensor2": "high", **spool, "seq": 2})
+    pi.send({**GOOD, **spool, "seq": 3})
+    until(lambda: len(intake.rows()) == 2, "the readings around it")
+    assert [reason for reason, _, _ in intake.dead()] == ["not a number"], "dead-lettered once, the second is a repeat"
+    assert intake.counters.total("repeats") == 1
+
+
 def test_ten_megabytes_do_not_stall_it(intake: Intake, pi: Pi) -> None:
     pi.send(b"x" * 10_000_000)
     pi.send(GOOD)

@@ -166,6 +166,22 @@ def test_live_is_what_came_while_connected_and_is_young(parts: Parts) -> None:
     assert len(parts.sealed_rows()) == 3 and parts.rows.waiting("readings") == 0
 
 
+def test_items_of_a_device_never_overlap_though_lanes_took_turns(parts: Parts) -> None:
+    parts.commit(("a", 1))
+    parts.live.connected(True)
+    parts.commit(("a", 2))
+    parts.now_s += 11
+    assert parts.packer.seal_rows(LIVE)
+    parts.live.connected(False)
+    parts.commit(("a", 3))
+    parts.now_s += 11
+    while parts.packer.seal_rows(BACKFILL):
+        pass
+    values = [[int(row.values["sensor2"]) for series in batch.read(parts.shipments.sealed(shipment)).series
+               for row in batch.unpack(series)] for shipment in parts.shipments.all()]
+    assert values == [[2], [1], [3]], "not [1, 3] in one batch, around the 2 that went out live"
+
+
 def test_young_rows_wait_for_company_unless_the_clock_was_set_back(parts: Parts) -> None:
     parts.commit(("a", 1))
     assert not parts.packer.seal_rows(BACKFILL)
@@ -324,6 +340,10 @@ class OutboxModel(RuleBasedStateMachine):
         for shipment in self.parts.shipments.all():
             sealed = self.parts.shipments.sealed(shipment)
             assert self.bytes_of.setdefault(shipment.name, sealed) == sealed, "never re-packed"
+            if shipment.route == "readings":
+                for series in batch.read(sealed).series:
+                    numbers_ = [row.number for row in batch.unpack(series)]
+                    assert numbers_ == list(range(numbers_[0], numbers_[0] + len(numbers_))), "items must not overlap"
 
     @rule(connected=st.booleans(), seconds=st.sampled_from([0, 1, 11, 13]))
     def time_passes(self, connected: bool, seconds: int) -> None:
