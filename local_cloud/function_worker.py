@@ -78,8 +78,13 @@ class Worker:
         self._api = RuntimeApi()
         self._process: asyncio.subprocess.Process | None = None
         self._exit: asyncio.Task[int] | None = None
-        self.alive = False
+        self._running = False
         self.warm = False
+
+    @property
+    def alive(self) -> bool:
+        """Started, not killed, and not ended by itself as far as is known."""
+        return self._running and self._exit is not None and not self._exit.done()
 
     async def start(self) -> None:
         """Start the process; it imports the handler by itself and then waits for calls."""
@@ -91,7 +96,7 @@ class Worker:
                 env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True)
         self._exit = asyncio.create_task(self._process.wait())
-        self.alive = True
+        self._running = True
 
     async def run(self, call: Call) -> Outcome:
         """Have the worker do one call: its result, its error, its death or its time-out."""
@@ -145,11 +150,11 @@ class Worker:
     def kill(self) -> None:
         """End the process and its children at once."""
         self._signal(signal.SIGKILL)
-        self.alive = False
+        self._running = False
 
     async def close(self) -> None:
         """End the process (politely, then not) and its Runtime API."""
-        self.alive = False
+        self._running = False
         if self._exit is not None and not self._exit.done():
             self._signal(signal.SIGTERM)
             await asyncio.wait({self._exit}, timeout=STOP_GRACE_S)

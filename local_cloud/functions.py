@@ -98,6 +98,10 @@ class Function:
         """Wait until every asynchronous event has been done or given up."""
         await self._events.drain()
 
+    def warm(self) -> int:
+        """How many workers wait for a call."""
+        return sum(worker.alive for worker in self._idle)
+
     def kill(self) -> None:
         """Kill every worker as it stands (fault switch): running calls fail, the next one starts a fresh worker."""
         for worker in self._workers:

@@ -244,6 +244,9 @@ def test_a_worker_that_died_while_idle_costs_no_call(tmp_path: Path, client: str
         function = create("echo")
         pid = json.loads((await function.invoke({})).payload)["pid"]
         os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while function.warm():
+                await asyncio.sleep(0.01)
         assert json.loads((await function.invoke({})).payload)["calls"] == 1
 
     run(tmp_path, story)
