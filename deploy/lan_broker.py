@@ -35,12 +35,15 @@ class LanBroker:
 
 
 def start(directory: Path, lan: bool) -> LanBroker:
-    """Start it with its state in `directory`. lan: reachable from the network, behind a generated password."""
+    """Start it with its state in `directory`. lan: reachable from the network, behind a generated password.
+
+    LAN_BROKER=embedded takes the embedded one though Mosquitto is installed.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     host = "0.0.0.0" if lan else "127.0.0.1"  # only with LAN=1, and then behind a password
     port = free_port(topics.LAN_PORT, host)
     password = secrets.token_urlsafe(12) if lan else None
-    mosquitto = find("mosquitto")
+    mosquitto = None if os.environ.get("LAN_BROKER") == "embedded" else find("mosquitto")
     if mosquitto:
         command = [mosquitto, "-c", str(_mosquitto_conf(directory, host, port, password))]
     else:
