@@ -10,7 +10,7 @@ CONTEXT ?=
 SECONDS ?=
 REPORT ?=
 
-.PHONY: help python setup setup-dev demo test check fix snapshot synth bootstrap diff deploy destroy pi lock
+.PHONY: help python setup setup-dev demo test check fix snapshot synth bootstrap diff deploy destroy redrive pi lock
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -e 's/:[^#]*## /|/' | while IFS='|' read -r name text; do \
@@ -49,6 +49,9 @@ deploy: ## the stacks to your AWS account [CSR=certs/EdgeCloudAWS.csr] [CONTEXT=
 destroy: ## the stacks out of your AWS account (tables and archive are kept)
 bootstrap diff deploy destroy: setup
 	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) -m deploy.aws_cli $@ $(if $(YES),--yes,) $(if $(CSR),--csr $(CSR),)
+
+redrive: setup ## apply again what landed in dead-letter queues and error objects [NAME=edgecloud] [REGION=eu-north-1]
+	@$(PY) -m deploy.redrive --name "$(or $(NAME),edgecloud)" --region "$(or $(REGION),eu-north-1)" --endpoint "$(ENDPOINT)"
 
 pi: setup ## dist/edgecloud-pi.pyz: the publisher for the Raspberry Pi, one file
 	@$(PY) -m deploy.pi_bundle
