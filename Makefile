@@ -10,7 +10,7 @@ CONTEXT ?=
 SECONDS ?=
 REPORT ?=
 
-.PHONY: help python setup setup-dev demo test check fix snapshot synth bootstrap diff deploy destroy redrive pi lock
+.PHONY: help python setup setup-dev demo test scorecard bench check fix snapshot synth bootstrap diff deploy destroy redrive pi lock
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -e 's/:[^#]*## /|/' | while IFS='|' read -r name text; do \
@@ -30,6 +30,12 @@ demo: setup ## the whole system on this machine [SECONDS=30] [REPORT=report.json
 
 test: setup-dev check ## every test that needs no network account
 	@$(PY) -m pytest -q
+
+scorecard: setup-dev ## what is lost, doubled or misordered under faults, to docs/scorecard.md [FULL=1] [SEED=n] [ONLY=row]
+	@$(PY) -m tests.scorecard $(if $(FULL),--full,) $(if $(SEED),--seed $(SEED),) $(if $(ONLY),--only $(ONLY),)
+
+bench: setup-dev ## how fast, how small: ratios, limits and costs, to bench.json [QUICK=1] [ONLY=row] [MINUTES=n]
+	@$(PY) -m tests.bench $(if $(QUICK),--quick,) $(if $(ONLY),--only $(ONLY),) $(if $(MINUTES),--minutes $(MINUTES),)
 
 check: setup-dev ## style, types, imports, template lint (never writes)
 	@$(PY) -m deploy.check

@@ -3,6 +3,7 @@ import decimal
 import json
 import re
 from decimal import Decimal
+from itertools import filterfalse
 
 from contract.errors import BadPayload
 
@@ -12,7 +13,9 @@ _RANGE = decimal.Context(
     traps=[decimal.Inexact, decimal.Overflow, decimal.Subnormal, decimal.InvalidOperation],
 )
 _WIDE = decimal.Context(prec=2000)
+_INT = {int}
 _MAX_SPREAD = 40  # decimal places between the smallest and the largest of a column before it is kept as text
+_TOO_LONG = 10 ** MAX_DIGITS  # rule SQL's Int ends below
 
 
 def is_number(value):
@@ -51,12 +54,21 @@ def _int(text):
     return int(text) if len(text) < 64 else Decimal(text)  # int() of a very long text is slow or refused
 
 
+def _refuse_what_sqs_refuses(text):
+    """U+FFFE and U+FFFF are no characters to SQS: the rule would fail for ever on a batch that holds one."""
+    if "\ufffe" in text or "\uffff" in text or ("\\u" in text and re.search(r"\\u[fF]{3}[eEfF]", text)):
+        raise BadPayload("bad character", "U+FFFE or U+FFFF, which AWS cannot queue; expected any other")
+
+
 def _refuse_lone_surrogates(text):
     if re.search(r"\\u[dD][89a-fA-F]", text):
         try:
             json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
             raise BadPayload("bad UTF-8", "half of a surrogate pair in a \\u escape")
+
+
+_decode = json.JSONDecoder(parse_float=Decimal, parse_int=_int, parse_constant=_refuse_constant).decode
 
 
 def loads(raw):
@@ -66,9 +78,10 @@ def loads(raw):
     except UnicodeDecodeError as error:
         raise BadPayload("bad UTF-8", "%s at byte %d" % (error.reason, error.start))
     try:
+        _refuse_what_sqs_refuses(text)
         if "\\u" in text:
             _refuse_lone_surrogates(text)
-        return json.loads(text, parse_float=Decimal, parse_int=_int, parse_constant=_refuse_constant)
+        return _decode(text)
     except BadPayload:
         raise
     except RecursionError:
@@ -86,24 +99,43 @@ def dumps(value):
     if isinstance(value, dict):
         return "{%s}" % ",".join("%s:%s" % (json.dumps(str(k)), dumps(v)) for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return "[%s]" % ",".join([dumps(v) for v in value])
+        whole = set(map(type, value)) == _INT  # a packed column: thousands of them
+        return "[%s]" % ",".join(map(str, value) if whole else [dumps(v) for v in value])
     if isinstance(value, float):
         raise TypeError("got the float %r; expected int or Decimal, so that no number drifts" % value)
     return json.dumps(value)
 
 
+def _exponents(column):
+    """The lowest and the highest decimal exponent; None counts as 0. Few differ, so it is a quick pass for each."""
+    rest = [n for n in column if n is not None]
+    low = high = 0 if len(rest) < len(column) else Decimal(rest[0]).as_tuple().exponent
+    while rest and high - low <= _MAX_SPREAD:
+        first = Decimal(rest[0])
+        exponent = first.as_tuple().exponent
+        low, high = min(low, exponent), max(high, exponent)
+        rest = list(filterfalse(first.same_quantum, rest))
+    return low, high
+
+
 def pack(column):
     """Pack numbers (None = absent) as [exponent, int, int, ...]; values too far apart as ["text", "1E-9", ...]."""
-    exponents = [0 if n is None or isinstance(n, int) else n.as_tuple().exponent for n in column]
-    exponent = min(exponents)
-    if max(exponents) - exponent > _MAX_SPREAD or exponent > 0 or exponent < -_MAX_SPREAD:
-        return ["text"] + [None if n is None else str(canonical(Decimal(n))) for n in column]
+    exponent, highest = _exponents(column)
+    if highest - exponent > _MAX_SPREAD or exponent > 0 or exponent < -_MAX_SPREAD:
+        return _as_text(column)
     if exponent == 0:
-        return [0] + [None if n is None else int(n) for n in column]
-    return [exponent] + [
-        None if n is None else n * 10 ** -exponent if isinstance(n, int) else int(n.scaleb(-exponent, _WIDE))
-        for n in column
-    ]
+        whole = [None if n is None else int(n) for n in column]
+    else:
+        scaled, places = _WIDE.scaleb, -exponent
+        whole = [None if n is None else int(scaled(n, places)) for n in column]
+    there = [n for n in whole if n is not None] if None in whole else whole
+    if there and not -_TOO_LONG < min(there) <= max(there) < _TOO_LONG:
+        return _as_text(column)
+    return [exponent] + whole
+
+
+def _as_text(column):
+    return ["text"] + [None if n is None else str(canonical(Decimal(n))) for n in column]
 
 
 def unpack(packed):

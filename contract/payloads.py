@@ -17,7 +17,8 @@ RESERVED = frozenset(("timestamp", "device_id", "seq", "spool", "first"))
 Reading = namedtuple("Reading", "device_id timestamp at_ms seq spool first values extra")
 
 _ISO = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9})\d*)?)?(Z|z|[+-]\d\d(?::?\d\d)?)?\Z", re.ASCII)
+    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9})\d{0,9})?)?"
+    r"(Z|z|[+-]\d\d(?::?\d\d)?)?\Z", re.ASCII)
 
 
 def sensor_reading(timestamp, values, device_id=None, spool=None, seq=None, first=None):

@@ -10,6 +10,7 @@ ROUTES = (
     Route("readings", "persist", None),
     Route("events", "persist", None),
     Route("alerts", "alert", topics.ALERTS),
+    Route("status", "status", topics.status("+")),
 )
 
 # Method and path of the HTTP API, in the notation of API Gateway; all served by lambdas/api.py.
@@ -20,6 +21,7 @@ API = (
     ("GET", "/sites/{site}/devices/{device}/readings"),
     ("GET", "/sites/{site}/devices/{device}/rollups"),
     ("GET", "/alerts"),
+    ("GET", "/status"),
     ("GET", "/health"),
 )
 API_PORT = 5000

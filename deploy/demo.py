@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,21 @@ from deploy.processes import ROOT, PartFailed
 from deploy.watch import Watcher, percentiles
 
 
+def seconds(text: str) -> float:
+    """0 for "" (until Ctrl-C), else a number above 0."""
+    try:
+        value = float(text or 0)
+    except ValueError:
+        value = -1.0
+    if value < 0 or (text and not 0 < value < 10 ** 9):
+        raise argparse.ArgumentTypeError(f"SECONDS is {text!r}; expected a number above 0, for example SECONDS=30")
+    return value
+
+
 def arguments() -> argparse.Namespace:
     """The command line; empty strings are what an unset make variable gives."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
-    parser.add_argument("--seconds", type=lambda s: float(s or 0), default=0.0,
+    parser.add_argument("--seconds", type=seconds, default=0.0,
                         help="how long to publish; 0: until Ctrl-C")
     parser.add_argument("--report", default="", help="write the reconciliation here as JSON")
     parser.add_argument("--context", default="", help='CDK context, "k=v ..."')
@@ -56,7 +69,11 @@ class Demo:
             self.show()
             report = self.finish()
         except PartFailed as failure:
-            print(f"\ndemo: {failure}\nLogs: {self.directory / 'logs'}", file=sys.stderr)
+            print(f"\ndemo: {failure}", file=sys.stderr)
+            if self.pipeline.parts:
+                print(f"Logs: {self.directory / 'logs'}", file=sys.stderr)
+            else:
+                shutil.rmtree(self.directory)  # nothing was started, nothing is worth keeping
             return 1
         finally:
             self.close()
@@ -68,8 +85,8 @@ class Demo:
         pipeline = self.pipeline
         pipeline.start()
         self.setup_s = time.time() - self.started
-        self.watcher = Watcher(pipeline.table("readings"), pipeline.table("alerts"), pipeline.thing,
-                               [f"pi-{i}" for i in range(1, self.plan.pis + 1)])
+        self.watcher = Watcher(pipeline.table("readings"), pipeline.table("alerts"), pipeline.table("rollups"),
+                               pipeline.thing)
         self.watcher.start()
         self.page = LivePage(self.figures, self.options.page_port)
         broker, kafka = pipeline.broker, pipeline.kafka
@@ -83,7 +100,9 @@ class Demo:
             say("on the Pi: " + f"BROKER=<this machine's address> PORT={broker.port} MQTT_USERNAME=edgecloud "
                 f"MQTT_PASSWORD={broker.password} python3 edgecloud-pi.pyz")
         say(f"live page:  {self.page.url}")
-        say(f"the API:    curl {pipeline.ready['endpoints']['api'].rstrip('/')}/data")
+        api = pipeline.ready["endpoints"]["api"].rstrip("/")
+        say(f"the API:    curl {api}/data    (the camera's events; /devices lists who is there)")
+        say(f"            curl '{api}/sites/{pipeline.thing}/devices/pi-1/readings?limit=3'")
 
     def show(self) -> None:
         """A line of counts that rewrites itself, until Ctrl-C or until the devices have finished."""
@@ -93,7 +112,7 @@ class Demo:
             counts = self.figures()["counts"]
             if counts["stored"] and self.first_stored_s is None:
                 self.first_stored_s = time.time() - self.started
-                say(f"first reading in the cloud {self.first_stored_s:.0f} s after the command")
+                say(("\n" if live else "") + f"first reading in the cloud after {self.first_stored_s:.0f} s")
             line = (f"published {counts['published']}  on disk {counts['committed']}  in the cloud {counts['stored']}"
                     f"  alerts {counts['alerts']}  waiting {counts['waiting']}")
             print(f"\r{line}  " if live else line, end="" if live else "\n", flush=True)
@@ -125,7 +144,8 @@ class Demo:
         watcher.close()
         counted = reconcile.everything(pipeline)
         return {
-            "whole": counted.whole,
+            "wrong": counted.wrong,
+            "others": counted.others,
             "readings": vars(counted.readings),
             "events": vars(counted.events),
             "alerts": vars(counted.alerts),
@@ -137,7 +157,7 @@ class Demo:
 
     def verdict(self, report: dict[str, Any]) -> int:
         """Print and write the report; the exit code."""
-        whole = report.pop("whole")
+        wrong, others = report.pop("wrong"), report.pop("others")
         for kind in ("readings", "events"):
             say(f"{kind}: " + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in report[kind].items()))
         say(f"alerts: raised {report['alerts']['raised']}, stored {report['alerts']['stored']}; "
@@ -145,11 +165,13 @@ class Demo:
             f"p95 {report['latency_ms']['stored']['p95']} ms")
         if self.options.report:
             Path(self.options.report).write_text(reconcile.report_json(report))
-        if whole:
+        for device, count in sorted(others.items()):
+            say(f"also in the cloud: {count} readings of {device}, which this demo did not make and does not count")
+        if not wrong:
             say("nothing lost, nothing doubled, in order")
             shutil.rmtree(self.directory)
             return 0
-        print(f"demo: the counts do not agree; everything is kept in {self.directory}", file=sys.stderr)
+        print(f"demo: not as it was made: {', '.join(wrong)}; everything is kept in {self.directory}", file=sys.stderr)
         return 1
 
     def close(self) -> None:
@@ -176,7 +198,25 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    return demo.run()
+    with foreground():
+        return demo.run()
+
+
+@contextmanager
+def foreground() -> Iterator[None]:
+    """Take Ctrl-C for the demo alone: make, told as well, would turn every ending into its own "Interrupt"."""
+    if not sys.stdin.isatty() or os.getsid(0) == os.getpid():
+        yield
+        return
+    before = os.tcgetpgrp(sys.stdin.fileno())
+    ignored = signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # else the next call stops us
+    os.setpgid(0, 0)
+    os.tcsetpgrp(sys.stdin.fileno(), os.getpgrp())
+    try:
+        yield
+    finally:
+        os.tcsetpgrp(sys.stdin.fileno(), before)
+        signal.signal(signal.SIGTTOU, ignored)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import boto3
 from contract import routes
 from deploy import certificates, lan_broker
 from deploy.kafka import Kafka
-from deploy.processes import Part, PartFailed, python_module, wait_until
+from deploy.processes import Part, PartFailed, free_port, python_module, wait_until
 from deploy.synth import synthesize
 
 
@@ -100,6 +100,7 @@ class Pipeline:
             "RULE_EVENTS": routes.rule_name(self.name, "events"),
             "OUTBOX": str(self.plan.directory / "outbox" / "outbox.db"),
             "STATUS_FILE": str(self.status_file), "STATUS_INTERVAL": "1",
+            "METRICS_HOST": "127.0.0.1", "METRICS_PORT": str(free_port(9464)),
             "BATCH_AGE": str(self.plan.batch_age_s), "RECEIPT_TIMEOUT": str(self.plan.receipt_timeout_s),
             **self.plan.bridge_environment,
         }

@@ -5,14 +5,15 @@ Nothing here asks the bridge. Published: the records that the publishers wrote. 
 import gzip
 import itertools
 import json
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from contract import batch, numbers
+from contract import batch, numbers, payloads, rollups
 
 
 @dataclass
@@ -26,12 +27,6 @@ class Counts:
     lost: int
     duplicated: int
     misordered: int
-
-    @property
-    def whole(self) -> bool:
-        """True when nothing was lost, doubled or turned round, anywhere."""
-        return (self.stored == self.in_rollups == self.archived == self.published
-                and not (self.lost or self.duplicated or self.misordered))
 
 
 def recorded(paths: Iterable[Path]) -> list[dict[str, Any]]:
@@ -64,10 +59,33 @@ def inversions(sequence: list[Any]) -> int:
     return sum(1 for a, b in itertools.pairwise(sequence) if b < a)
 
 
-def count_rollups(items: list[dict[str, Any]], field: str) -> int:
-    """Readings of one field in all minute items."""
-    return sum(int(entry[field][0]) for item in items if str(item["sk"]).startswith("m#")
-               for entry in item.values() if isinstance(entry, dict) and field in entry)
+Minute = tuple[str, str, str]  # device, sort key of the minute item, field
+
+
+def expected_rollups(published: Iterable[tuple[str, int, Mapping[str, Decimal]]]) -> dict[Minute, rollups.Total]:
+    """The totals that (device, timestamp in ms, values) must give; without anomalies, which publishers do not know."""
+    found: dict[Minute, rollups.Total] = {}
+    for device, at_ms, values in published:
+        start_s = at_ms // rollups.MINUTE_MS * rollups.MINUTE_MS // 1000
+        minute = time.strftime("m#%Y-%m-%dT%H:%MZ", time.gmtime(start_s))
+        for field, value in values.items():
+            one, key = rollups.Total(1, value, value, value, 0), (device, minute, field)
+            found[key] = rollups.merge(found[key], one) if key in found else one
+    return found
+
+
+def held_rollups(items: list[dict[str, Any]]) -> dict[Minute, rollups.Total]:
+    """The totals in the minute items, anomalies left out."""
+    found: dict[Minute, rollups.Total] = {}
+    for item in items:
+        if not str(item["sk"]).startswith("m#"):
+            continue
+        for entry in item.values():
+            for field, packed in entry.items() if isinstance(entry, dict) else ():
+                n, total, low, high = (Decimal(part) for part in packed[:4])
+                one, key = rollups.Total(int(n), total, low, high, 0), (item["pk"].split("#", 1)[1], item["sk"], field)
+                found[key] = rollups.merge(found[key], one) if key in found else one
+    return found
 
 
 def archived_lines(s3: Any, bucket: str, prefix: str) -> Iterator[bytes]:
@@ -78,48 +96,75 @@ def archived_lines(s3: Any, bucket: str, prefix: str) -> Iterator[bytes]:
             yield from gzip.decompress(body).splitlines()
 
 
-def count_readings(published: list[dict[str, Any]], items: list[dict[str, Any]], rollups: list[dict[str, Any]],
-                   archive: Iterable[batch.Batch]) -> Counts:
-    """Reconcile readings by (device, spool's seq) and by value: a reading whose value differs is lost."""
-    made = Counter((r["device"], r["seq"], _values(r["values"])) for r in published)
-    in_order: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    held: Counter[tuple[str, int, Any]] = Counter()
-    for device, _, row in stored_rows(items):
-        held[device, row.seq, _values(row.values)] += 1
-        in_order[device].append((row.number, row.seq))
-    in_archive = {(b.id, s["device"], i) for b in archive for s in b.series for i in range(s["n"])}
-    return Counts(
-        published=made.total(), stored=held.total(), in_rollups=count_rollups(rollups, "sensor2"),
-        archived=len(in_archive), lost=(made - held).total(), duplicated=(held - made).total(),
-        misordered=sum(inversions([seq for _, seq in sorted(rows)]) for rows in in_order.values()))
-
-
-def _values(values: dict[str, Any]) -> tuple[tuple[str, Decimal], ...]:
+def _values(values: Mapping[str, Any]) -> tuple[tuple[str, Decimal], ...]:
     return tuple(sorted((name, Decimal(value)) for name, value in values.items()))
-
-
-def count_events(published: list[dict[str, Any]], items: list[dict[str, Any]], rollups: list[dict[str, Any]],
-                 archive: Iterable[batch.Batch]) -> Counts:
-    """Reconcile camera events by (device, timestamp, persons), and their order by receive number."""
-    made = Counter((e["device_id"], _time(e["timestamp"]), Decimal(e["persons_detected"])) for e in published)
-    order = {key: index for index, key in enumerate(made)}
-    events = [item for item in items if item.get("kind") == "event"]
-    keys = [(int(item["event_number"]),
-             (item["device"], _time(item["timestamp"]), Decimal(item["values"]["persons_detected"])))
-            for item in events]
-    held = Counter(key for _, key in keys)
-    by_device: dict[str, list[int]] = defaultdict(list)
-    for _, key in sorted(keys):
-        by_device[key[0]].append(order.get(key, -1))
-    in_archive = {row.kafka for b in archive for s in b.series for row in batch.unpack(s)}
-    return Counts(
-        published=made.total(), stored=held.total(), in_rollups=count_rollups(rollups, "persons_detected"),
-        archived=len(in_archive), lost=(made - held).total(), duplicated=(held - made).total(),
-        misordered=sum(inversions(places) for places in by_device.values()))
 
 
 def _time(timestamp: Any) -> str:
     return timestamp if isinstance(timestamp, str) else str(numbers.canonical(Decimal(timestamp)))
+
+
+def _compare(made: Counter[Any], held: Counter[Any], archived: Iterable[Any], misordered: int,
+             expected: dict[Minute, rollups.Total], held_totals: dict[Minute, rollups.Total], field: str,
+             ) -> tuple[Counts, list[str]]:
+    """The counts, and what is wrong (empty: all that was made is everywhere, once, in order)."""
+    in_archive = Counter(set(archived))
+    totals = {key: total for key, total in held_totals.items() if key[0] in {device for device, _, _ in expected}}
+    counts = Counts(
+        published=made.total(), stored=held.total(), archived=in_archive.total(),
+        in_rollups=sum(total.n for (_, _, name), total in totals.items() if name == field),
+        lost=(made - held).total(), duplicated=(held - made).total(), misordered=misordered)
+    wrong = [name for name, fault in (
+        ("nothing was published", not made), ("stored", made != held), ("order", misordered),
+        ("archive", Counter(key for _, key in in_archive) != made), ("roll-ups", totals != expected)) if fault]
+    return counts, wrong
+
+
+def count_readings(published: list[dict[str, Any]], items: list[dict[str, Any]], minutes: list[dict[str, Any]],
+                   archive: Iterable[batch.Batch]) -> tuple[Counts, list[str]]:
+    """Reconcile by (device, spool's seq, timestamp, values): a reading of which any digit differs is lost.
+
+    Only devices that the records name are counted; others may use the same cloud.
+    """
+    made = Counter((r["device"], r["seq"], _time(r["timestamp"]), _values(r["values"])) for r in published)
+    devices = {device for device, *_ in made}
+
+    def key(device: str, row: batch.Row) -> Any:
+        return device, row.seq, _time(row.timestamp), _values(row.values)
+
+    in_order: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    held: Counter[Any] = Counter()
+    for device, _, row in stored_rows(items):
+        if device in devices:
+            held[key(device, row)] += 1
+            in_order[device].append((row.number, row.seq))
+    archived = (((b.id, s["device"], i), key(s["device"], row)) for b in archive for s in b.series
+                if s["device"] in devices for i, row in enumerate(batch.unpack(s)))
+    misordered = sum(inversions([seq for _, seq in sorted(rows)]) for rows in in_order.values())
+    expected = expected_rollups((r["device"], payloads.at_ms(r["timestamp"]), dict(_values(r["values"])))
+                                for r in published)
+    return _compare(made, held, archived, misordered, expected, held_rollups(minutes), "sensor2")
+
+
+def count_events(published: list[dict[str, Any]], items: list[dict[str, Any]], minutes: list[dict[str, Any]],
+                 archive: Iterable[batch.Batch]) -> tuple[Counts, list[str]]:
+    """Reconcile camera events by (device, timestamp, persons), and their order by receive number."""
+    made = Counter((e["device_id"], _time(e["timestamp"]), Decimal(e["persons_detected"])) for e in published)
+    order = {key: index for index, key in enumerate(made)}
+    devices = {device for device, *_ in made}
+    keys = [(int(item["event_number"]),
+             (item["device"], _time(item["timestamp"]), Decimal(item["values"]["persons_detected"])))
+            for item in items if item.get("kind") == "event" and item["device"] in devices]
+    by_device: dict[str, list[int]] = defaultdict(list)
+    for _, key in sorted(keys):
+        by_device[key[0]].append(order.get(key, -1))
+    archived = ((row.kafka, (s["device"], _time(row.timestamp), row.values["persons_detected"]))
+                for b in archive for s in b.series if s["device"] in devices for row in batch.unpack(s))
+    misordered = sum(inversions(places) for places in by_device.values())
+    expected = expected_rollups((e["device_id"], payloads.at_ms(e["timestamp"]),
+                                 {"persons_detected": Decimal(e["persons_detected"])}) for e in published)
+    return _compare(made, Counter(key for _, key in keys), archived, misordered, expected, held_rollups(minutes),
+                    "persons_detected")
 
 
 @dataclass
@@ -139,31 +184,36 @@ def count_alerts(items: list[dict[str, Any]], alerts: list[dict[str, Any]]) -> t
 
 @dataclass
 class Everything:
-    """The whole reconciliation."""
+    """The whole reconciliation. wrong: what does not agree, a few words each; others: devices that no record names."""
 
     readings: Counts
     events: Counts
     alerts: AlertCounts
-    alerts_agree: bool
+    wrong: list[str]
+    others: dict[str, int]
 
     @property
     def whole(self) -> bool:
         """True when all that was made is in the cloud, once, in order, and every anomaly has its alert."""
-        return self.readings.whole and self.events.whole and self.alerts_agree
+        return not self.wrong
 
 
 def everything(pipeline: Any) -> Everything:
     """Reconcile a drained pipeline (deploy.pipeline.Pipeline): its records against its cloud."""
-    items, rollups, alerts = (scan(pipeline.table(name)) for name in ("readings", "rollups", "alerts"))
+    items, minutes, alerts = (scan(pipeline.table(name)) for name in ("readings", "rollups", "alerts"))
     s3, bucket = pipeline.client("s3"), pipeline.archive_bucket()
 
     def archive(kind: str) -> Iterator[batch.Batch]:
         return (batch.read(line) for line in archived_lines(s3, bucket, f"archive/{kind}/"))
 
+    made = recorded(pipeline.records("pi"))
+    readings, wrong_readings = count_readings(made, items, minutes, archive("readings"))
+    events, wrong_events = count_events(recorded(pipeline.records("camera")), items, minutes, archive("events"))
     counts, agree = count_alerts(items, alerts)
-    return Everything(
-        count_readings(recorded(pipeline.records("pi")), items, rollups, archive("readings")),
-        count_events(recorded(pipeline.records("camera")), items, rollups, archive("events")), counts, agree)
+    wrong = [f"readings: {what}" for what in wrong_readings] + [f"events: {what}" for what in wrong_events]
+    others = Counter(device for device, _, _ in stored_rows(items)) - Counter(
+        {device: 1 << 60 for device in {r["device"] for r in made}})
+    return Everything(readings, events, counts, wrong + ([] if agree else ["alerts"]), dict(others))
 
 
 def report_json(report: dict[str, Any]) -> str:

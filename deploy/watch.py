@@ -14,8 +14,9 @@ EVERY_S = 0.25
 class Watcher:
     """Polls the newest items by boto3 in a thread of its own; latencies in ms from `timestamp` to being seen."""
 
-    def __init__(self, readings: Any, alerts: Any, site: str, devices: list[str]) -> None:
-        self.readings, self.alerts, self.site, self.devices = readings, alerts, site, devices
+    def __init__(self, readings: Any, alerts: Any, rollups: Any, site: str) -> None:
+        self.readings, self.alerts, self.rollups, self.site = readings, alerts, rollups, site
+        self.devices: list[str] = []
         self.stored_ms: list[int] = []
         self.alert_ms: list[int] = []
         self.newest: dict[str, dict[str, Any]] = {}
@@ -40,11 +41,19 @@ class Watcher:
     def _run(self) -> None:
         try:
             while not self._stop.wait(EVERY_S):
+                self._look_for_devices()
                 for device in self.devices:
                     self._look_at_readings(device)
                     self._look_at_alerts(device)
         except Exception as error:  # handed to the caller by close(): a thread must not end unheard
             self.failed = error
+
+    def _look_for_devices(self) -> None:
+        """Every device whose readings have been rolled up, the user's own included."""
+        prefix = f"readings#{self.site}#"
+        wanted = Key("pk").eq("devices") & Key("sk").begins_with(prefix)
+        found = self.rollups.query(KeyConditionExpression=wanted)["Items"]
+        self.devices = [str(item["sk"]).removeprefix(prefix) for item in found]
 
     def _new(self, table: Any, device: str, prefix: str) -> list[dict[str, Any]]:
         key = f"{self.site}#{device}"

@@ -1,5 +1,4 @@
 """`python -m edge_bridge`: settings in, threads wired together, started and stopped in the order of the stream."""
-import json
 import logging
 import os
 import signal
@@ -13,18 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from contract import topics
-from edge_bridge import detectors, settings, status
+from edge_bridge import certificates, deadletters, detectors, settings, status
+from edge_bridge.alarms import Alarms
 from edge_bridge.anomaly import Scorer
 from edge_bridge.bridge import Bridge
 from edge_bridge.counters import Counters
+from edge_bridge.forecast import Capacity
+from edge_bridge.health import HealthServer, Newest
 from edge_bridge.inbox import Inbox
+from edge_bridge.metrics import Metrics
 from edge_bridge.outbox import Outbox
 from edge_bridge.packer import Packer
+from edge_bridge.retention import DROP_OLDEST, Limits, Retention
 from edge_bridge.rows import LiveLine, Rows
-from edge_bridge.schema import Store, StoreError
+from edge_bridge.salvage import open_store
+from edge_bridge.schema import StoreError
 from edge_bridge.settings import Settings, SettingsError
 from edge_bridge.shipments import Shipments
 from edge_bridge.status import Ledger
+from edge_bridge.upkeep import Upkeep
 from edge_bridge.uplink import Options, Uplink
 
 log = logging.getLogger("edge_bridge")
@@ -48,7 +54,12 @@ class Process:
 
     def __init__(self, chosen: Settings, connection: Any) -> None:
         self._settings = chosen
-        self._store = Store(chosen.outbox)
+        self._alarms = Alarms()
+        self._newest = Newest({"intake", "uplink", *(["scorer"] if chosen.scored_fields else [])})
+        self._metrics = Metrics(self._newest.status)
+        self._http = HealthServer(chosen.metrics_host, chosen.metrics_port, self._metrics, self._newest) \
+            if chosen.metrics_port else None
+        self._store = open_store(chosen.outbox)
         counters = Counters(self._store)
         self._rows = Rows(self._store, counters, scoring=bool(chosen.scored_fields))
         self._live = LiveLine(chosen.batch_age + LIVE_GRACE_S)
@@ -58,16 +69,25 @@ class Process:
         self._uplink = Uplink(connection, shipments, packer, self._live, Options(
             chosen.thing, {"readings": topics.basic_ingest(chosen.rule_readings, chosen.thing),
                            "events": topics.basic_ingest(chosen.rule_events, chosen.thing), "alerts": topics.ALERTS},
-            chosen.receipts, chosen.receipt_timeout))
+            chosen.receipts, chosen.receipt_timeout), raise_to=self._alarms, observe=self._metrics.observe)
         self._scorer = Scorer(
             self._rows, detectors.factory(chosen.detector), fields=chosen.scored_fields,
             alert_all=chosen.alerts == "all", raised=self._uplink.wake) if chosen.scored_fields else None
         self._inbox = Inbox()
         self._sources = _sources(chosen, self._inbox)
+        limits = Limits(chosen.retention_bytes, chosen.retention_days, chosen.full == DROP_OLDEST)
+        self._retention = Retention(self._store, self._rows, shipments, self._live, limits)
+        self._upkeep = Upkeep(self._store, self._rows, self._retention, self._inbox, chosen.mqtt_topic)
         self._bridge = Bridge(self._inbox, Outbox(self._store, counters), self._sources.get("mqtt"),
-                              topic=chosen.mqtt_topic, device_id=chosen.device_id, committed=self._committed)
+                              topic=chosen.mqtt_topic, device_id=chosen.device_id, committed=self._committed,
+                              full=self._retention.full)
+        self._watch = certificates.Watch(chosen, connection.identity, self._alarms, self._uplink.connect_anew)
         self._ledger = Ledger(counters, self._rows, shipments, self._live, thing=chosen.thing, version=version(),
-                              connected=self._connected)
+                              connected=self._connected, figures=self._uplink.figures, raised=self._alarms,
+                              capacity=Capacity(self._store, self._retention.used_bytes, limits.size_bytes,
+                                                limits.age_s),
+                              scoring=lambda: self._scorer.totals if self._scorer else {},
+                              certificate_left_s=self._watch.left_s)
 
     def _connected(self) -> dict[str, bool]:
         return {"cloud": self._uplink.connected, **{name: s.connected for name, s in self._sources.items()}}
@@ -84,10 +104,14 @@ class Process:
             self._scorer.start()
             self._await_detector(ended)
         self._bridge.start()
+        self._upkeep.start()
         for source in self._sources.values():
             source.start()
+        if self._http:
+            self._http.start()
         next_message_s = time.monotonic()
         while not ended.is_set():
+            self._watch.look()
             told = self._tell(publish=time.monotonic() >= next_message_s)
             if told:
                 next_message_s = time.monotonic() + self._settings.status_interval
@@ -102,14 +126,19 @@ class Process:
 
     def _tell(self, publish: bool) -> bool:
         """Write the status file; publish the status message when it is time. True when it was published."""
-        current = self._ledger.status()
+        try:
+            current = self._ledger.status()
+        except sqlite3.Error as error:
+            log.error("outbox: the status cannot be read (%s)", error)
+            return False
+        self._newest.put(current)
         if self._settings.status_file:
             try:
                 status.write_file(self._settings.status_file, current)
             except OSError as error:
                 log.warning("the status file cannot be written (%s)", error)
         if publish and self._uplink.connected:
-            self._uplink.publish_status(_json(current))
+            self._uplink.publish_status(status.message(current))
             return True
         return False
 
@@ -118,18 +147,17 @@ class Process:
         deadline_s = time.monotonic() + STOP_S
         for source in self._sources.values():
             source.pause()
+        self._upkeep.stop(1.0)
         self._bridge.stop(timeout_s=3.0)
         for source in self._sources.values():
             source.stop()
         if self._scorer:
             self._scorer.stop(SCORING_STOP_S)
-        self._uplink.stop(max(0.5, deadline_s - time.monotonic()))
+        self._uplink.stop(max(0.5, deadline_s - time.monotonic()), lambda: status.message(self._ledger.status()))
         self._tell(publish=False)
+        if self._http:
+            self._http.stop()
         self._store.close()
-
-
-def _json(current: dict[str, Any]) -> bytes:
-    return json.dumps(current).encode()
 
 
 def _sources(chosen: Settings, inbox: Inbox) -> dict[str, Any]:
@@ -185,8 +213,10 @@ def main(arguments: list[str], environ: Mapping[str, str] = os.environ) -> int:
         healthy, line = status.health(environ.get("STATUS_FILE", ""))
         print(line)
         return 0 if healthy else 1
+    if arguments[:1] == ["deadletters"]:
+        return deadletters.command(arguments[1:], environ, settings.default("OUTBOX"))
     if arguments:
-        print(f"edge_bridge: unknown argument {arguments[0]!r}; expected --help, --version or --health",
+        print(f"edge_bridge: unknown argument {arguments[0]!r}; expected deadletters, --help, --version or --health",
               file=sys.stderr)
         return 2
     try:

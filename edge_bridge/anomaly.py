@@ -37,6 +37,7 @@ class Scorer:
         self._detectors: dict[tuple[str, str], Any] = {}
         self._failing: set[tuple[str, str]] = set()
         self._retrained = self._scored = 0
+        self.totals: dict[str, float] = {"scored": 0, "retrains": 0, "detector_s": 0.0}  # since the start
         self._per_round = FEWEST_PER_ROUND
         self._summary_s = time.monotonic()
         self.loaded = threading.Event()  # set when the detector's imports are done
@@ -97,6 +98,7 @@ class Scorer:
                     found = self._judge((device, field), [readings[i] for i in indices], field)
                     for index, verdict in zip(indices, found, strict=True):
                         verdicts[index][field] = verdict
+        self.totals["detector_s"] += time.monotonic() - began_s
         self._commit(last_id, stored, readings, verdicts, touched)
         per_row_s = max(1e-6, (time.monotonic() - began_s) / max(1, len(stored)))
         self._per_round = max(FEWEST_PER_ROUND, min(MOST_PER_ROUND, int(ROUND_S / per_row_s)))
@@ -142,12 +144,15 @@ class Scorer:
             elif None in by_field.values():
                 marks[row.id] = UNCLASSIFIED
                 continue
-            self._retrained += sum(1 for verdict in by_field.values() if verdict and verdict.retrained)
+            retrained = sum(1 for verdict in by_field.values() if verdict and verdict.retrained)
+            self._retrained += retrained
+            self.totals["retrains"] += retrained
             log.debug("%s number %d: %s", row.device, row.number, by_field)
             if anomalous or self._alert_all:
                 field = anomalous[0] if anomalous else next(iter(by_field))
                 alerts.append((row.id, row.device, _classified(row, reading, field, by_field[field])))
         self._scored += len(stored)
+        self.totals["scored"] += len(stored)
         states = {key: self._detectors[key].state() for key in touched if key in self._detectors}
         if self._rows.mark(last_id, marks, alerts, states):
             self._raised()

@@ -1,5 +1,6 @@
 """The intake: messages from the inbox are checked, told from repeats, committed to the outbox, *then* acknowledged."""
 import logging
+import re
 import sqlite3
 import threading
 import time
@@ -9,6 +10,8 @@ from typing import Protocol
 
 from contract import batch, numbers, payloads, topics
 from contract.errors import BadPayload
+from contract.rollups import minute_of
+from edge_bridge.deadletters import Replayed
 from edge_bridge.inbox import Inbox, Message
 from edge_bridge.outbox import MAX_DEAD_LETTER_BYTES, Intake, Outbox
 from edge_bridge.pacing import full_jitter_s
@@ -18,8 +21,9 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH = 1000
 LINGER_S = 0.005
+FULL_S = 0.1  # between two looks whether a full outbox has room again
 CONFIRM_S = 0.05  # a spool is told at most this often how far it is on disk
-_SURELY_SEALABLE_BYTES = 32 * 1024  # escapes can treble a text; beyond this the sealed size is tried out
+_SURELY_SEALABLE_BYTES = 16 * 1024  # escapes make up to six bytes of one; beyond this the sealed size is tried out
 
 
 class Confirmer(Protocol):
@@ -31,13 +35,14 @@ class Confirmer(Protocol):
 
 class Bridge:
     """The intake thread. device_id: name of a device that does not name itself; committed: called with the first
-    row's id after each commit that added rows."""
+    row's id after each commit that added rows; full: asked before each, True while nothing may be taken in."""
 
     def __init__(self, inbox: Inbox, outbox: Outbox, confirmer: Confirmer | None, *, topic: str, device_id: str,
-                 committed: Callable[[int], None], now_s: Callable[[], float] = time.time) -> None:
+                 committed: Callable[[int], None], now_s: Callable[[], float] = time.time,
+                 full: Callable[[], bool] = lambda: False) -> None:
         self._inbox, self._outbox, self._confirmer = inbox, outbox, confirmer
         self._topic, self._device_id = topic, device_id
-        self._committed, self._now_s = committed, now_s
+        self._committed, self._now_s, self._full = committed, now_s, full
         self._unconfirmed: dict[tuple[str, str], int] = {}
         self._confirmed_s = 0.0
         self._stopping = threading.Event()
@@ -68,6 +73,10 @@ class Bridge:
         attempt = 0
         while True:
             try:
+                while self._full():
+                    self._confirm(idle=True)
+                    if self._stopping.wait(FULL_S):
+                        return  # unacknowledged, as below
                 self.take_in(messages)
             except sqlite3.Error as error:
                 if attempt == 0:
@@ -98,6 +107,9 @@ class Bridge:
     def _take_one(self, message: Message, intake: Intake, received_ms: int,
                   confirmations: dict[tuple[str, str], int]) -> None:
         intake.counts["", "received"] += 1
+        if isinstance(message.source, Replayed):
+            intake.replayed.append(message.source.dead_letter)
+            intake.counts["", "replayed"] += 1
         try:
             reading, device = self._read(message)
         except BadPayload as error:
@@ -108,7 +120,8 @@ class Bridge:
             log.exception("a message that could not be checked was dead-lettered")
             self._dead_letter(message, intake, received_ms, "internal error", repr(error))
             return
-        if reading.spool is not None and message.source.route == "readings":
+        replayed = isinstance(message.source, Replayed)
+        if reading.spool is not None and message.source.route == "readings" and not replayed:
             turn = reading.spool, reading.seq, reading.first
             taken = self._in_turn(device, turn, intake, confirmations)
         else:
@@ -118,6 +131,8 @@ class Bridge:
             intake.rows[message.source.route].append((device, received_ms, message.payload, kafka))
             intake.counts[device, "committed"] += 1
             intake.counts["", message.source.route + "_in"] += 1
+            if not minute_of(reading.at_ms, received_ms)[1]:
+                intake.counts[device, "clock_untrusted"] += 1
 
     def _read(self, message: Message) -> tuple[payloads.Reading, str]:
         hint = None
@@ -137,7 +152,8 @@ class Bridge:
     def _refused_in_turn(self, message: Message, intake: Intake, confirmations: dict[tuple[str, str], int]) -> bool:
         """Is this bad message to be dead-lettered now? Where it still says whose turn it is, that turn is taken, else
         its publisher would repeat it for ever and everything behind it would wait."""
-        if message.source.route != "readings" or message.size_bytes > payloads.MAX_MESSAGE_BYTES:
+        if message.source.route != "readings" or message.size_bytes > payloads.MAX_MESSAGE_BYTES \
+                or isinstance(message.source, Replayed):
             return True
         try:
             fields = numbers.loads(message.payload)
@@ -183,6 +199,7 @@ class Bridge:
         intake.dead_letters.append(
             (at_ms, reason, detail[:500], origin, message.size_bytes, message.payload[:MAX_DEAD_LETTER_BYTES]))
         intake.counts["", "dead_lettered"] += 1
+        intake.counts["", f"dead_lettered.{reason}"] += 1
         log.debug("dead letter from %s: %s: %s", origin, reason, detail)
 
     def _confirm(self, idle: bool) -> None:
@@ -197,10 +214,8 @@ class Bridge:
 
 
 def _sub_second(timestamp: object) -> bool:
-    """Has this timestamp, as it came, digits below the second?"""
+    """Has this timestamp digits below the second that say something? 12.0 and 12.000Z are whole seconds."""
     if isinstance(timestamp, str):
-        return "." in timestamp or "," in timestamp
-    if isinstance(timestamp, Decimal):
-        exponent = timestamp.as_tuple().exponent
-        return isinstance(exponent, int) and exponent < 0
-    return False
+        fraction = re.search(r"[.,](\d+)", timestamp)
+        return fraction is not None and bool(fraction.group(1).strip("0"))
+    return isinstance(timestamp, Decimal) and timestamp % 1 != 0

@@ -3,6 +3,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge_bridge.certificates import Identity
+
 
 @dataclass(frozen=True)
 class Connected:
@@ -13,9 +15,10 @@ class Connected:
 
 @dataclass(frozen=True)
 class Disconnected:
-    """The connection broke, or could not be made."""
+    """The connection broke, or could not be made. refused: the cloud does not want us (certificate, policy)."""
 
     reason: str
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,14 @@ class Received:
     payload: bytes
 
 
-Event = Connected | Disconnected | Subscribed | Acked | Received
+@dataclass(frozen=True)
+class Anew:
+    """Connect anew: with another identity when one is given, else with the same one."""
+
+    identity: Identity | None
+
+
+Event = Connected | Disconnected | Subscribed | Acked | Received | Anew
 
 
 class Connection(Protocol):
@@ -50,11 +60,15 @@ class Connection(Protocol):
     def start(self, post: Callable[[Event], None]) -> None:
         """Begin to connect, again and again until `stop`; events are posted from any thread."""
 
-    def publish(self, topic: str, payload: bytes, token: str) -> None:
-        """Publish with QoS 1; an Acked with this token always follows."""
+    def publish(self, topic: str, payload: bytes, token: str, retain: bool = False) -> None:
+        """Publish with QoS 1; an Acked with this token always follows. retain: who subscribes later gets it, too."""
 
     def subscribe(self, topic: str) -> None:
         """Subscribe with QoS 1; a Subscribed follows."""
+
+    def anew(self, identity: Identity | None) -> None:
+        """Give up this connection and make another one, with another identity if given; a Disconnected follows, and
+        an Acked for each publish that was not answered."""
 
     def stop(self) -> None:
         """Disconnect for good."""

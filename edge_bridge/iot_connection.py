@@ -18,56 +18,96 @@ from awscrt import mqtt5
 from awscrt.exceptions import AwsCrtError
 from awsiot import mqtt5_client_builder
 
+from edge_bridge import certificates
+from edge_bridge.certificates import Identity, IdentityError
 from edge_bridge.events import Acked, Connected, Disconnected, Event, Received, Subscribed
 from edge_bridge.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE_S = 30
-PING_TIMEOUT_MS = 10_000
+MOST_PING_TIMEOUT_S = 10.0
 ACK_TIMEOUT_S = 60
 SESSION_EXPIRY_S = 3600  # AWS IoT's own default maximum: receipts sent meanwhile wait there
+_REFUSALS = {mqtt5.ConnectReasonCode.NOT_AUTHORIZED, mqtt5.ConnectReasonCode.BANNED,
+             mqtt5.ConnectReasonCode.BAD_USERNAME_OR_PASSWORD, mqtt5.ConnectReasonCode.CLIENT_IDENTIFIER_NOT_VALID}
+# AWS closes the connection of a certificate that is not active without a word; a link that is down looks different.
+_CLOSED = {"AWS_IO_SOCKET_CLOSED", "AWS_ERROR_MQTT_UNEXPECTED_HANGUP", "AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE"}
+CLOSED_IN_A_ROW = 3
 
 
 class IotConnection:
     """awscrt's client, configured from the settings. Raises SettingsError for files that make no TLS identity."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._endpoint = f"{settings.iot_endpoint}:{settings.iot_port}"
         self._post: Callable[[Event], None] = lambda event: None
+        self._generation = 0  # of clients: what an earlier one still has to say about its connection is not heard
+        self._ended = False
+        self._closed_in_a_row = 0
         try:
-            self._client = self._build(settings)
-        except (AwsCrtError, RuntimeError, ValueError) as error:
-            raise SettingsError([
-                f"no TLS identity from {settings.certificate}, {settings.private_key} and {settings.root_ca}: {error}; "
-                "expected PEM files, the key belonging to the certificate"]) from error
+            self.identity = certificates.read(settings)
+            self._client = self._build(self.identity)
+        except IdentityError as error:
+            raise SettingsError([str(error)]) from error
 
-    def _build(self, settings: Settings) -> mqtt5.Client:
-        return mqtt5_client_builder.mtls_from_path(
-            settings.certificate, settings.private_key, ca_filepath=settings.root_ca,
-            endpoint=settings.iot_endpoint, port=settings.iot_port, client_id=settings.client_id,
-            session_behavior=mqtt5.ClientSessionBehaviorType.REJOIN_ALWAYS,  # receipts wait across our restarts
-            session_expiry_interval_sec=SESSION_EXPIRY_S,
-            offline_queue_behavior=mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
-            retry_jitter_mode=mqtt5.ExponentialBackoffJitterMode.FULL,
-            min_reconnect_delay_ms=1000, max_reconnect_delay_ms=max(1001, int(settings.reconnect_max * 1000)),
-            keep_alive_interval_sec=KEEP_ALIVE_S, ping_timeout_ms=PING_TIMEOUT_MS, ack_timeout_sec=ACK_TIMEOUT_S,
-            enable_metrics_collection=False,
-            on_publish_received=self._received, on_lifecycle_connection_success=self._connected,
-            on_lifecycle_connection_failure=self._failed, on_lifecycle_disconnection=self._disconnected)
+    def _build(self, identity: Identity) -> mqtt5.Client:
+        """A client that is not started. Raises IdentityError."""
+        settings, generation = self._settings, self._generation + 1
+        keep_alive_s = max(2, round(settings.keep_alive))
+        ping_timeout_s = min(MOST_PING_TIMEOUT_S, keep_alive_s / 2)
+        try:
+            client = mqtt5_client_builder.mtls_from_bytes(
+                identity.certificate, identity.private_key, ca_bytes=identity.root_ca,
+                endpoint=settings.iot_endpoint, port=settings.iot_port, client_id=settings.client_id,
+                session_behavior=mqtt5.ClientSessionBehaviorType.REJOIN_ALWAYS,  # receipts wait across our restarts
+                session_expiry_interval_sec=SESSION_EXPIRY_S,
+                offline_queue_behavior=mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
+                retry_jitter_mode=mqtt5.ExponentialBackoffJitterMode.FULL,
+                min_reconnect_delay_ms=1000, max_reconnect_delay_ms=max(1001, int(settings.reconnect_max * 1000)),
+                keep_alive_interval_sec=keep_alive_s, ping_timeout_ms=int(ping_timeout_s * 1000),
+                ack_timeout_sec=ACK_TIMEOUT_S, enable_metrics_collection=False,
+                on_publish_received=self._received,
+                on_lifecycle_connection_success=lambda data: self._connected(generation, data),
+                on_lifecycle_connection_failure=lambda data: self._failed(generation, data),
+                on_lifecycle_disconnection=lambda data: self._disconnected(generation, data),
+                on_lifecycle_stopped=lambda data: self._stopped(generation))
+        except (AwsCrtError, RuntimeError, ValueError) as error:
+            raise IdentityError(f"no TLS identity from {settings.certificate}, {settings.private_key} and "
+                                f"{settings.root_ca}: {error}; expected PEM files, the key belonging to the "
+                                "certificate") from error
+        self._generation = generation
+        return client
 
     def start(self, post: Callable[[Event], None]) -> None:
         """See events.Connection."""
         self._post = post
         self._client.start()
 
+    def anew(self, identity: Identity | None) -> None:
+        """See events.Connection. The session is the client id's, so the next client resumes it, receipts and all."""
+        old = self._client
+        try:
+            self._client = self._build(identity or self.identity)
+        except IdentityError as error:
+            log.error("cloud: %s; the connection stays as it was", error)
+            return
+        self.identity = identity or self.identity
+        self._post(Disconnected("connecting anew"))
+        old.stop()  # and when it has stopped, the new one starts: a client id connects once at a time
+
+    def _stopped(self, generation: int) -> None:
+        if generation < self._generation and not self._ended:
+            self._client.start()
+
     def stop(self) -> None:
         """See events.Connection."""
+        self._ended = True
         self._client.stop()
 
-    def publish(self, topic: str, payload: bytes, token: str) -> None:
+    def publish(self, topic: str, payload: bytes, token: str, retain: bool = False) -> None:
         """See events.Connection."""
-        packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE)
+        packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE, retain=retain)
         try:
             future = self._client.publish(packet)
         except (AwsCrtError, RuntimeError) as error:
@@ -81,18 +121,25 @@ class IotConnection:
             subscriptions=[mqtt5.Subscription(topic_filter=topic, qos=mqtt5.QoS.AT_LEAST_ONCE)]))
         future.add_done_callback(lambda done: self._post(Subscribed(_suback_fault(done))))
 
-    def _connected(self, data: mqtt5.LifecycleConnectSuccessData) -> None:
-        self._post(Connected(bool(data.negotiated_settings.rejoined_session)))
+    def _connected(self, generation: int, data: mqtt5.LifecycleConnectSuccessData) -> None:
+        self._closed_in_a_row = 0
+        if generation == self._generation:
+            self._post(Connected(bool(data.negotiated_settings.rejoined_session)))
 
-    def _failed(self, data: mqtt5.LifecycleConnectFailureData) -> None:
+    def _failed(self, generation: int, data: mqtt5.LifecycleConnectFailureData) -> None:
         code = data.connack_packet.reason_code if data.connack_packet else None
-        self._post(Disconnected(f"{self._endpoint} refused: {code!r}" if code is not None
-                                else f"{self._endpoint}: {data.exception}"))
+        is_closed = code is None and getattr(data.exception, "name", "") in _CLOSED
+        self._closed_in_a_row = self._closed_in_a_row + 1 if is_closed else 0
+        if generation == self._generation:
+            self._post(Disconnected(f"{self._endpoint} refused: {code!r}" if code is not None
+                                    else f"{self._endpoint}: {data.exception}",
+                                    code in _REFUSALS or self._closed_in_a_row >= CLOSED_IN_A_ROW))
 
-    def _disconnected(self, data: mqtt5.LifecycleDisconnectData) -> None:
+    def _disconnected(self, generation: int, data: mqtt5.LifecycleDisconnectData) -> None:
         code = data.disconnect_packet.reason_code if data.disconnect_packet else None
-        self._post(Disconnected(f"{self._endpoint}: {code!r}" if code is not None
-                                else f"{self._endpoint}: {data.exception}"))
+        if generation == self._generation:
+            self._post(Disconnected(f"{self._endpoint}: {code!r}" if code is not None
+                                    else f"{self._endpoint}: {data.exception}"))
 
     def _received(self, data: mqtt5.PublishReceivedData) -> None:
         packet = data.publish_packet

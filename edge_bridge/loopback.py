@@ -13,6 +13,7 @@ class LoopbackConnection:
         self.thing, self.ack, self.receipt = thing, ack, receipt
         self.published: list[tuple[str, bytes, str]] = []
         self.stopped = False
+        self.identities: list[object] = []
         self.subscription_fault = ""
         self._lock = threading.Lock()
         self._unanswered: list[str] = []
@@ -26,11 +27,16 @@ class LoopbackConnection:
         """See events.Connection."""
         self.stopped = True
 
+    def anew(self, identity: object | None) -> None:
+        """See events.Connection. The test says when the cloud accepts."""
+        self.identities.append(identity)
+        self.disconnect()
+
     def subscribe(self, topic: str) -> None:
         """See events.Connection."""
         self._post(Subscribed(self.subscription_fault))
 
-    def publish(self, topic: str, payload: bytes, token: str) -> None:
+    def publish(self, topic: str, payload: bytes, token: str, retain: bool = False) -> None:
         """See events.Connection."""
         with self._lock:
             self.published.append((topic, payload, token))

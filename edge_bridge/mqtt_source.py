@@ -1,6 +1,8 @@
 """The MQTT source: readings from the LAN broker go into the inbox; PUBACKs go back when bridge.py says so."""
 import logging
+import struct
 import threading
+from itertools import repeat
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -19,6 +21,8 @@ RECEIVE_MAXIMUM = 2000  # unacknowledged messages that the broker may send us: t
 KEEP_ALIVE_S = 30
 NEVER_EXPIRES = 0xFFFFFFFF
 _UNSUPPORTED = "Unsupported protocol version"
+_PUBACK = struct.Struct("!HH")
+_PUBACK_2 = 0x4002  # a PUBACK of two more bytes, the packet id: accepted, in MQTT 5 as in 3.1.1
 
 
 class MqttSource:
@@ -77,10 +81,11 @@ class MqttSource:
     def acknowledge(self, messages: list[Message]) -> None:
         """PUBACK those that came on the present connection."""
         with self._lock:  # the connection cannot end in between
-            ack, connection = self._client.ack, self._connection
-            for message in messages:
-                if message.connection == connection and message.packet_id:
-                    ack(message.packet_id, 1)
+            connection = self._connection
+            due = [m.packet_id for m in messages if m.packet_id and m.connection == connection]
+            if due:
+                # What client.ack() does, but for all at once: a thousand calls are a thousand times two system calls.
+                self._client._packet_queue(paho.PUBACK, b"".join(map(_PUBACK.pack, repeat(_PUBACK_2), due)), due[0], 1)
 
     def confirm(self, device: str, spool: str, seq: int) -> bool:
         """Say on sensor/ack/<device>, retained, that all of this spool up to seq is on disk; False: not now."""

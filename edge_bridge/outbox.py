@@ -8,23 +8,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_bridge import deadletters
 from edge_bridge.counters import Counters, Counts
 from edge_bridge.repeats import Repeats
-from edge_bridge.schema import INSERT_DEAD_LETTER, Store
+from edge_bridge.schema import Store
 from edge_bridge.turns import Turns
 
 MAX_DEAD_LETTER_BYTES = 4096
+SERIES = {"readings": "", "events": "\x1fevents"}  # after a device's name in `devices`; no name has a control character
 _INSERT = "INSERT INTO {route} (id, device, number, received_ms, payload, kafka) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 @dataclass
 class Intake:
     """What one micro-batch adds. rows: {route: [(device, received_ms, payload, kafka JSON or None)]}, in order;
-    dead_letters: [(at_ms, reason, detail, origin, size_bytes, payload)]."""
+    dead_letters: [(at_ms, reason, detail, origin, size_bytes, payload)]; replayed: ids of those taken in again."""
 
     rows: dict[str, list[tuple[str, int, bytes, str | None]]] = field(
         default_factory=lambda: {"readings": [], "events": []})
     dead_letters: list[tuple[int, str, str, str, int, bytes]] = field(default_factory=list)
+    replayed: list[int] = field(default_factory=list)
     counts: Counts = field(default_factory=Counter)
 
 
@@ -43,12 +46,19 @@ class Outbox:
         self._opened_us = int(now_s() * 1_000_000)
         self._numbers: dict[str, int] = dict(db.execute("SELECT device, number FROM devices"))
         # A row's id is never given twice, although rows leave: what was scored or sealed is told by it.
+        # Above scored_to also when all rows have left and the clock was set back: else nothing would be scored.
         self.next_id = max(self._opened_us, *(
-            (db.execute(f"SELECT max(id) FROM {route}").fetchone()[0] or 0) + 1 for route in ("readings", "events")))
+            (db.execute(question).fetchone()[0] or 0) + 1 for question in (
+                "SELECT max(id) FROM readings", "SELECT max(id) FROM events",
+                "SELECT value FROM meta WHERE name = 'scored_to'")))
         self._opened_devices: set[str] = set()
 
-    def _number(self, device: str, staged: dict[str, int]) -> int:
-        """The next receive number: from max(last + 1, microseconds since 1970) at each opening, then by one."""
+    def _number(self, route: str, device: str, staged: dict[str, int]) -> int:
+        """The next receive number: from max(last + 1, microseconds since 1970) at each opening, then by one.
+
+        A device that sends readings and events has a series of each: batches are told by theirs whether one is missing.
+        """
+        device += SERIES[route]
         if device in staged:
             number = staged[device] + 1
         elif device in self._opened_devices:
@@ -67,7 +77,7 @@ class Outbox:
         next_id, inserts = self.next_id, {}
         for route, rows in intake.rows.items():
             inserts[route] = [
-                (next_id + index, device, self._number(device, numbers), received_ms, payload, kafka)
+                (next_id + index, device, self._number(route, device, numbers), received_ms, payload, kafka)
                 for index, (device, received_ms, payload, kafka) in enumerate(rows)]
             next_id += len(rows)
         try:
@@ -94,7 +104,8 @@ class Outbox:
                     cursor = db.execute("INSERT INTO seen (route, digests) VALUES (?, ?)", (route, keys))
                     seen_ids[route] = cursor.lastrowid or 0
                     db.execute("DELETE FROM seen WHERE route = ? AND id <= ?", (route, repeats.outlived()))
-            db.executemany(INSERT_DEAD_LETTER, intake.dead_letters)
+            intake.counts["", "dead_letters_dropped"] += deadletters.keep(db, intake.dead_letters)
+            deadletters.strike_off(db, intake.replayed)
             self.counters.write(db, intake.counts)
         return seen_ids
 
@@ -105,3 +116,4 @@ class Outbox:
         for route, repeats in self.repeats.items():
             repeats.keep(seen_ids.get(route, 0))
         self.counters.add(counts)
+        self.store.witness.note(rows=counts["", "readings_in"] + counts["", "events_in"])

@@ -50,6 +50,7 @@ class Packer:
         by_age = everything or self._old_enough(oldest[1], self._batch_age_s)
         if not by_age and self._rows.waiting(route) < most:
             return False
+        settled_to = self._rows.settled_to()  # asked before the rows are read: these marks are in them
         rows = self._rows.read(route, oldest[0], span[1], most)
         if not by_age and len(rows) < most:
             return False
@@ -62,7 +63,8 @@ class Packer:
             return False
         scored_to = self._rows.claim(rows[0].id, rows[-1].id)
         try:
-            rows = self._rows.read(route, rows[0].id, rows[-1].id + 1, len(rows))
+            if rows[-1].id > settled_to:
+                rows = self._rows.read(route, rows[0].id, rows[-1].id + 1, len(rows))
             self._seal_batch(route, lane, rows, full=len(rows) >= most, scored_to=scored_to)
         finally:
             self._rows.release()
@@ -75,6 +77,8 @@ class Packer:
 
     def _not_awaited(self, rows: list[StoredRow]) -> list[StoredRow]:
         """Up to the first row that the detector should still be waited for."""
+        if not rows or self._rows.is_scored(rows[-1].id):
+            return rows
         for index, row in enumerate(rows):
             if not self._rows.is_scored(row.id) and not self._old_enough(
                     row.received_ms, self._batch_age_s + MARK_WAIT_S):
@@ -95,7 +99,11 @@ class Packer:
             if size_bytes <= limit or taken == 1:
                 break
             taken = max(1, min(taken - 1, int(taken * limit / size_bytes * 0.99)))
-        name, sealed = batch.seal_series(route, self._outbox_id, series)
+        try:
+            name, sealed = batch.seal_series(route, self._outbox_id, series)
+        except BadPayload as error:  # one row alone does not fit: intake tries that out, but must not be relied on
+            self._rows.dead_letter(route, rows[0], error.reason, error.detail)
+            return
         rows, unpacked = rows[:taken], unpacked[:taken]
         unclassified = Counter(row.device for row, u in zip(rows, unpacked, strict=True) if u.mark == UNCLASSIFIED)
         self._shipments.seal(
@@ -132,7 +140,15 @@ class Packer:
 
     def _seal_alert(self, group: list[tuple[int, str, alerts.Classified]]) -> None:
         device, classified = group[0][1], [c for _, _, c in group]
-        name, sealed = alerts.seal(self._outbox_id, device, classified)
+        try:
+            name, sealed = alerts.seal(self._outbox_id, device, classified)
+        except BadPayload:
+            if len(group) == 1:
+                raise
+            half = len(group) // 2
+            self._seal_alert(group[:half])
+            self._seal_alert(group[half:])
+            return
         self._shipments.seal(name, sealed, route=ALERTS, lane=ALERTS, counts={device: len(group)},
                              oldest_ms=classified[0].received_ms, row_ids=[row_id for row_id, _, _ in group])
 

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 WINDOW_S = 600.0
-MAX_REMEMBERED = 500_000  # messages; beyond ~800/s the window is shorter than 10 minutes, memory stays bounded
+MAX_REMEMBERED = 100_000  # messages, about 30 MB; beyond ~160/s the window is shorter than 10 minutes
 _DIGEST_BYTES = 16
 _KEY_BYTES = _DIGEST_BYTES + 2  # with the packet id
 

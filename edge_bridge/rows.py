@@ -4,14 +4,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from itertools import takewhile
 from typing import NamedTuple
 
 from contract import numbers
 from contract.alerts import Classified
+from edge_bridge import deadletters
 from edge_bridge.counters import Counters
-from edge_bridge.schema import INSERT_DEAD_LETTER, Store
+from edge_bridge.schema import Store
 
 ANOMALY, UNCLASSIFIED = "anomaly", "unclassified"
+_EVERY_ID = 1 << 62
+EARLIEST_MS = 1_577_836_800_000  # 2020
 
 
 class StoredRow(NamedTuple):
@@ -59,6 +63,11 @@ class LiveLine:
             return self._commits[0][1] if self._commits else None
 
 
+def clock_was_set(received_ms: int) -> bool:
+    """Did the clock say a possible time then? A Pi without a network starts at 1970: such a row's age is unknown."""
+    return received_ms >= EARLIEST_MS
+
+
 class Rows:
     """The tables `readings` and `events`, the marks, and the alerts that wait to be sealed."""
 
@@ -67,18 +76,19 @@ class Rows:
         self._scoring = scoring
         self._claimed = (0, -1)
         self.scored_to: int = store.read().execute("SELECT value FROM meta WHERE name = 'scored_to'").fetchone()[0]
+        self._settled_to = self.scored_to
 
     def unscored(self, most: int) -> list[StoredRow]:
         """The oldest readings that were not scored yet, in the order of their commit."""
         found = self._store.read().execute(
             _COLUMNS.format(route="readings") + "WHERE id > ? ORDER BY id LIMIT ?", (self.scored_to, most))
-        return [StoredRow(*row) for row in found]
+        return list(map(StoredRow._make, found))
 
     def read(self, route: str, from_id: int, before_id: int, most: int) -> list[StoredRow]:
         """Up to `most` rows of a route with from_id <= id < before_id, oldest first."""
         found = self._store.read().execute(
             _COLUMNS.format(route=route) + "WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (from_id, before_id, most))
-        return [StoredRow(*row) for row in found]
+        return list(map(StoredRow._make, found))
 
     def oldest(self, route: str, from_id: int, before_id: int) -> tuple[int, int] | None:
         """(id, received_ms) of the oldest row in that range; None when there is none."""
@@ -98,7 +108,11 @@ class Rows:
 
     def is_scored(self, row_id: int) -> bool:
         """Has the detector seen this reading, or is there none?"""
-        return not self._scoring or row_id <= self.scored_to
+        return row_id <= self.settled_to()
+
+    def settled_to(self) -> int:
+        """Up to this id marks are on disk and change no more: the detector has been there, or there is none."""
+        return self._settled_to if self._scoring else _EVERY_ID
 
     def mark(self, last_id: int, marks: Mapping[int, str], alerts: list[tuple[int, str, Classified]],
              states: Mapping[tuple[str, str], str]) -> int:
@@ -108,6 +122,19 @@ class Rows:
         A row that was sealed meanwhile went on unclassified: it gets no mark, and raises no alert any more.
         """
         counts: Counter[tuple[str, str]] = Counter()
+        scored_before = self.scored_to
+        try:
+            raised = self._mark(last_id, marks, alerts, states, counts)
+        except BaseException:
+            self.scored_to = scored_before
+            raise
+        self._settled_to = last_id  # not before the commit: who reads without the lock would find no marks yet
+        self._counters.add(counts)
+        return len(raised)
+
+    def _mark(self, last_id: int, marks: Mapping[int, str], alerts: list[tuple[int, str, Classified]],
+              states: Mapping[tuple[str, str], str], counts: Counter[tuple[str, str]],
+              ) -> list[tuple[int, str, Classified]]:
         with self._store.write() as db:
             first, last = self._claimed
             gone = {row_id for row_id, _, _ in alerts if first <= row_id <= last}
@@ -126,8 +153,7 @@ class Rows:
             db.execute("UPDATE meta SET value = ? WHERE name = 'scored_to'", (last_id,))
             self._counters.write(db, counts)
             self.scored_to = last_id
-        self._counters.add(counts)
-        return len(raised)
+        return raised
 
     def claim(self, first_id: int, last_id: int) -> int:
         """The packer is about to seal these readings: from now on their marks are final. Returns up to which id
@@ -142,15 +168,48 @@ class Rows:
             self._claimed = 0, -1
 
     def dead_letter(self, route: str, row: StoredRow, reason: str, detail: str) -> None:
-        """Move one row to the dead letters."""
-        counts = {("", "dead_lettered"): 1, ("", route + "_sealed"): 1}
+        """Move one row to the dead letters; unless it is gone already."""
+        origin = row.kafka or numbers.dumps({"device": row.device})
         with self._store.write() as db:
-            origin = f"{route} {row.device} {row.number}"
-            db.execute(INSERT_DEAD_LETTER,
-                       (row.received_ms, reason, detail, origin, len(row.payload), row.payload))
-            db.execute(f"DELETE FROM {route} WHERE id = ?", (row.id,))
+            if not db.execute(f"DELETE FROM {route} WHERE id = ?", (row.id,)).rowcount:
+                return
+            counts = {("", "dead_lettered"): 1, ("", f"dead_lettered.{reason}"): 1, (row.device, "refused"): 1,
+                      ("", route + "_sealed"): 1}
+            counts["", "dead_letters_dropped"] = deadletters.keep(
+                db, [(row.received_ms, reason, detail, origin, len(row.payload), row.payload)])
             self._counters.write(db, counts)
         self._counters.add(counts)
+        self._store.witness.note(gone=1)
+
+    def drop(self, route: str, before_id: int, before_ms: int | None, most: int, reason: str) -> int:
+        """Drop the oldest unsealed rows of a route (those below before_id, and if before_ms is given, from the oldest
+        on while received before it), at most `most`, counted as `dropped.<reason>`. Returns how many."""
+        with self._store.write() as db:
+            found = db.execute(f"SELECT id, device, received_ms FROM {route} WHERE id < ? ORDER BY id LIMIT ?",
+                               (before_id, most)).fetchall()
+            doomed = found
+            if before_ms is not None:
+                doomed = list(takewhile(lambda row: clock_was_set(row[2]) and row[2] < before_ms, found))
+            if not doomed:
+                return 0
+            db.execute(f"DELETE FROM {route} WHERE id BETWEEN ? AND ?", (doomed[0][0], doomed[-1][0]))
+            counts = Counter((device, f"dropped.{reason}") for _, device, _ in doomed)
+            counts["", route + "_sealed"] = len(doomed)
+            self._counters.write(db, counts)
+        self._counters.add(counts)
+        self._store.witness.note(gone=len(doomed))
+        return len(doomed)
+
+    def drop_alerts(self, most: int, reason: str) -> int:
+        """Drop the oldest unsealed alerts, counted as `alerts_dropped.<reason>`. Returns how many."""
+        with self._store.write() as db:
+            doomed = db.execute("SELECT id, device FROM alerts ORDER BY id LIMIT ?", (most,)).fetchall()
+            db.executemany("DELETE FROM alerts WHERE id = ?", [(row_id,) for row_id, _ in doomed])
+            counts = Counter((device, f"alerts_dropped.{reason}") for _, device in doomed)
+            counts["", "alerts_sealed"] = len(doomed)
+            self._counters.write(db, counts)
+        self._counters.add(counts)
+        return len(doomed)
 
     def detector_states(self) -> dict[tuple[str, str], str]:
         """{(device, field): state} as last committed."""

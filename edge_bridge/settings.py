@@ -35,11 +35,28 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _size(text: str) -> int:
+    """Bytes; K, M and G are powers of 1024."""
+    powers = {"K": 1, "M": 2, "G": 3}
+    size_bytes = int(text[:-1]) * 1024 ** powers[text[-1]] if text[-1:] in powers else int(text)
+    if size_bytes < 1024 * 1024:
+        raise ValueError
+    return size_bytes
+
+
+def _days(text: str) -> float:
+    return _seconds(text) * 86400
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 0 < port < 65536:
         raise ValueError
     return port
+
+
+def _port_or_off(text: str) -> int:
+    return 0 if text in ("", "0") else _port(text)
 
 
 def _on_off(text: str) -> bool:
@@ -51,7 +68,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 _KINDS = {_text: "text", _whole: "a whole number", _seconds: "a number of seconds above 0",
-          _port: "a port from 1 to 65535", _on_off: "on or off", _names: "names with commas between"}
+          _size: "a number of bytes from 1M on, with K, M or G", _days: "a number of days above 0",
+          _port: "a port from 1 to 65535", _port_or_off: "a port from 1 to 65535, or empty",
+          _on_off: "on or off", _names: "names with commas between"}
 
 
 def _one_of(*choices: str) -> Any:
@@ -98,15 +117,24 @@ TABLE = (
     Setting("RULE_READINGS", "", "Name of the IoT rule for readings, when it is not <prefix>_readings."),
     Setting("RULE_EVENTS", "", "Name of the IoT rule for events, when it is not <prefix>_events."),
     Setting("OUTBOX", "/data/outbox.db", "File of the outbox: a local disk or a named volume, never a network share."),
+    Setting("RETENTION_BYTES", "4G", "Most that undelivered data may take up in the outbox (K, M, G: powers of 1024); "
+            "sent but not receipted counts. 4G hold about 20 million readings.", _size),
+    Setting("RETENTION_DAYS", "30", "Most days that a reading may wait undelivered (the cloud keeps it 30).", _days),
+    Setting("FULL", "stop", "At one of these limits: stop acknowledging, so that brokers and publishers keep what "
+            "comes, or drop the oldest backfill (counted as dropped).", _one_of("stop", "drop-oldest")),
     Setting("BATCH_AGE", "10", "Seconds that a live reading waits at most to be sealed into a batch.", _seconds),
     Setting("RECEIPTS", "on", "off: the cloud side sends no receipts, an accepted batch counts as delivered.", _on_off),
     Setting("RECEIPT_TIMEOUT", "600", "Seconds without a receipt after which the same bytes are sent again.", _seconds),
+    Setting("KEEP_ALIVE", "30", "Seconds of silence after which the connection to AWS IoT is tried (30 to 1200 there); "
+            "a dead one is found within 4/3 of it.", _seconds),
     Setting("RECONNECT_MAX", "30", "Longest pause in seconds between two attempts to reach the cloud.", _seconds),
     Setting("ALERTS", "anomalies", "Send an alert per anomaly, or every classification.", _one_of("anomalies", "all")),
     Setting("SCORED_FIELDS", "sensor2", "Fields scored for anomalies, with commas between; empty: none.", _names),
     Setting("DETECTOR", "seed", "How anomalies are found: a module in edge_bridge/detectors.", _one_of(*REGISTRY)),
     Setting("STATUS_INTERVAL", "30", "Seconds between two status messages to the cloud.", _seconds),
     Setting("STATUS_FILE", "", "File that gets the same status every second (for health checks); empty: none."),
+    Setting("METRICS_PORT", "9464", "HTTP port of /metrics, /healthz and /readyz; empty: none.", _port_or_off),
+    Setting("METRICS_HOST", "0.0.0.0", "Address that this port is opened on; 127.0.0.1: for this machine alone."),
     Setting("LOG_LEVEL", "INFO", "DEBUG shows every classification.", _one_of("DEBUG", "INFO", "WARNING", "ERROR")),
 )
 
@@ -170,10 +198,17 @@ def _missing_files(values: dict[str, Any]) -> list[str]:
             for name in ("root_ca", "certificate", "private_key") if not Path(values[name]).is_file()]
 
 
+def default(name: str) -> str:
+    """The default of one setting, as text."""
+    return next(setting.default for setting in TABLE if setting.name == name)
+
+
 def help_text() -> str:
     """Every setting with its default and its sentence, for --help."""
     lines = ["python -m edge_bridge: carries readings and events to AWS IoT Core.", "",
-             "Options: --help, --version, --health (reads STATUS_FILE; for a container's health check).", "",
+             "Options: --help, --version, --health (reads STATUS_FILE; for a container's health check).",
+             "deadletters list | show ID | replay ID… | drop ID… (or --all): what in OUTBOX broke the contract.",
+             "",
              "Settings, from the environment (default in brackets):", ""]
     for setting in TABLE:
         lines.append(f"  {setting.name} [{setting.default}]")

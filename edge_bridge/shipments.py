@@ -4,18 +4,25 @@ sent by uplink.py.
 In memory is only what each is and where it stands; the bytes are read when they are sent.
 """
 import json
+import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edge_bridge.counters import Counters, Counts
-from edge_bridge.rows import UNCLASSIFIED
+from edge_bridge.rows import UNCLASSIFIED, clock_was_set
 from edge_bridge.schema import Store
 
 ALERTS, LIVE, BACKFILL = "alerts", "live", "backfill"
 LANES = (ALERTS, LIVE, BACKFILL)
 WAITING, IN_FLIGHT, SENT = "waiting", "in flight", "sent"
+OFFERED_S = 10.0  # so long a message that `due` gave out is not dropped: its bytes may be about to be read
+
+
+class _RowsGone(Exception):
+    """Rows that were to be sealed are not there any more."""
 
 
 @dataclass
@@ -35,6 +42,7 @@ class Shipment:
     due_s: float = 0.0
     failures: int = 0
     noted: bool = False  # its PUBACK is on disk
+    offered_s: float = -math.inf  # when `due` last gave it out
 
 
 class Shipments:
@@ -43,6 +51,7 @@ class Shipments:
     def __init__(self, store: Store, counters: Counters, receipt_timeout_s: float,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self._store, self._counters, self._clock = store, counters, clock
+        self._lock = threading.RLock()  # uplink.py and upkeep.py both take messages out
         self._by_name: dict[str, Shipment] = {}
         rows = store.read().execute("SELECT id, name, route, lane, counts, oldest_ms, size_bytes, sends, sent_ms"
                                     " FROM shipments ORDER BY id")
@@ -53,23 +62,31 @@ class Shipments:
             self._by_name[shipment.name] = shipment
 
     def seal(self, name: str, sealed: bytes, *, route: str, lane: str, counts: Mapping[str, int], oldest_ms: int,
-             row_ids: Iterable[int], unclassified: Mapping[str, int] | None = None) -> Shipment:
+             row_ids: Iterable[int], unclassified: Mapping[str, int] | None = None) -> Shipment | None:
         """Commit the exact bytes and take their rows out of the outbox, in one transaction.
 
-        counts: {device: rows}; row_ids: of the route's table (for alerts, of `alerts`).
+        counts: {device: rows}; row_ids: of the route's table (for alerts, of `alerts`). None, and nothing sealed, when
+        the retention limit has dropped one of these rows meanwhile: what is left is to be read again.
         """
         changes = {("", route + "_sealed"): sum(counts.values())}
         changes.update({(device, UNCLASSIFIED): n for device, n in (unclassified or {}).items()})
-        with self._store.write() as db:
-            cursor = db.execute(
-                "INSERT INTO shipments (name, route, lane, counts, oldest_ms, size_bytes, sealed)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (name, route, lane, json.dumps(dict(counts)), oldest_ms, len(sealed), sealed))
-            db.executemany(f"DELETE FROM {route} WHERE id = ?", [(row_id,) for row_id in row_ids])
-            self._counters.write(db, changes)
+        ids = [(row_id,) for row_id in row_ids]
+        try:
+            with self._store.write() as db:
+                if db.executemany(f"DELETE FROM {route} WHERE id = ?", ids).rowcount != len(ids):
+                    raise _RowsGone
+                cursor = db.execute(
+                    "INSERT INTO shipments (name, route, lane, counts, oldest_ms, size_bytes, sealed)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (name, route, lane, json.dumps(dict(counts)), oldest_ms, len(sealed), sealed))
+                self._counters.write(db, changes)
+        except _RowsGone:
+            return None
         self._counters.add(changes)
         shipment = Shipment(cursor.lastrowid or 0, name, route, lane, counts, oldest_ms, len(sealed))
-        self._by_name[name] = shipment
+        with self._lock:
+            self._by_name[name] = shipment
+        self._store.witness.note(sealed=shipment.id)
         return shipment
 
     def sealed(self, shipment: Shipment) -> bytes:
@@ -90,17 +107,38 @@ class Shipments:
 
     def delivered(self, names: Iterable[str]) -> list[Shipment]:
         """The cloud has stored these (names that are not ours any more are ignored): forget them. Returns which."""
-        found = [self._by_name[name] for name in set(names) if name in self._by_name]
-        if not found:
-            return []
-        changes = _sum(found, "delivered") + _sum(found, "sent", only_new=True)
+        with self._lock:
+            found = [self._by_name[name] for name in set(names) if name in self._by_name]
+            if found:
+                self._forget(found, _sum(found, "delivered") + _sum(found, "sent", only_new=True))
+        return found
+
+    def _forget(self, found: list[Shipment], changes: Counts) -> None:
         with self._store.write() as db:
             db.executemany("DELETE FROM shipments WHERE id = ?", [(s.id,) for s in found])
             self._counters.write(db, changes)
         self._counters.add(changes)
         for shipment in found:
             del self._by_name[shipment.name]
-        return found
+        self._store.witness.note(gone=sum(sum(s.counts.values()) for s in found if s.route != ALERTS))
+
+    def drop(self, lane: str, before_ms: int | None, most: int, reason: str) -> int:
+        """Drop the oldest messages of a lane, accepted ones included (if before_ms is given, while their oldest row
+        came before it), at most `most`, counted as `dropped.<reason>` (`alerts_dropped.<reason>`). Returns how many
+        messages. What may just be on its way out is left alone.
+        """
+        with self._lock:
+            kept_s = self._clock() - OFFERED_S
+            doomed = [s for s in self._by_name.values()
+                      if s.lane == lane and s.state != IN_FLIGHT and s.offered_s < kept_s
+                      and (before_ms is None or (clock_was_set(s.oldest_ms) and s.oldest_ms < before_ms))][:most]
+            if doomed:
+                self._forget(doomed, _sum(doomed, f"dropped.{reason}"))
+        return len(doomed)
+
+    def oldest_ms(self) -> int | None:
+        """When the oldest row in any undelivered message came; None when there is none."""
+        return min((s.oldest_ms for s in self.all()), default=None)
 
     def get(self, name: str) -> Shipment | None:
         """The shipment of that id, None when it was delivered."""
@@ -108,17 +146,23 @@ class Shipments:
 
     def all(self) -> list[Shipment]:
         """Every undelivered shipment, oldest first."""
-        return list(self._by_name.values())
+        with self._lock:
+            return list(self._by_name.values())
 
     def due(self, lane: str) -> Shipment | None:
         """The oldest shipment of a lane that may be published now."""
         now_s = self._clock()
-        return next((s for s in self._by_name.values()
-                     if s.lane == lane and s.state != IN_FLIGHT and s.due_s <= now_s), None)
+        with self._lock:
+            found = next((s for s in self._by_name.values()
+                          if s.lane == lane and s.state != IN_FLIGHT and s.due_s <= now_s), None)
+            if found:
+                found.offered_s = now_s
+        return found
 
     def unsent(self, lane: str) -> int:
         """How many of a lane wait or are in flight."""
-        return sum(1 for s in self._by_name.values() if s.lane == lane and s.state != SENT)
+        with self._lock:
+            return sum(1 for s in self._by_name.values() if s.lane == lane and s.state != SENT)
 
 
 def _sum(shipments: list[Shipment], name: str, only_new: bool = False) -> Counts:

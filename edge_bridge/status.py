@@ -1,35 +1,48 @@
-"""Status: the ledger of what was received, committed, sent and delivered; to edgecloud/status/<thing>, to STATUS_FILE,
-and from that file to the container's health check."""
+"""Status: the ledger of what was received, committed, sent and delivered, and how it goes; to edgecloud/status/<thing>,
+to metrics.py, and to STATUS_FILE, which the container's health check reads."""
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edge_bridge.alarms import Alarms
 from edge_bridge.counters import Counters
+from edge_bridge.forecast import Capacity, Rate, drain_eta_s
+from edge_bridge.receipts import Figures
 from edge_bridge.rows import LiveLine, Rows
 from edge_bridge.shipments import ALERTS, BACKFILL, LIVE, SENT, Shipments
 
-COUNTERS = ("received", "committed", "sent", "delivered", "alerts_delivered", "dead_lettered", "repeats",
+COUNTERS = ("received", "committed", "sent", "delivered", "alerts_delivered", "dropped", "dead_lettered", "repeats",
             "possible_duplicates", "out_of_turn", "skipped", "anomalies", "unclassified")
-MOST_DEVICES = 300  # in one message: it must stay below 128 KiB
+REASONS = ("dropped", "alerts_dropped", "dead_lettered")  # counted as "<name>.<reason>", too
+MOST_MESSAGE_BYTES = 120_000  # of the 128 KiB of a message: the rule adds the site
+DAY_S, HOUR_S = 24 * 3600, 3600
 STALE_S = 30.0
 STALLED_S = 60.0
 _EVERY_ID = 1 << 62
 
 
 class Ledger:
-    """Puts the status together. connected: asked for {"cloud": bool, "mqtt": bool, "kafka": bool} (sources in use)."""
+    """Puts the status together. connected: asked for {"cloud": bool, "mqtt": bool, "kafka": bool} (sources in use);
+    figures: the uplink's; scoring: the detectors'; certificate_left_s: seconds until the certificate ends."""
 
     def __init__(self, counters: Counters, rows: Rows, shipments: Shipments, live: LiveLine, *, thing: str,
-                 version: str, connected: Callable[[], dict[str, bool]], now_s: Callable[[], float] = time.time,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 version: str, connected: Callable[[], dict[str, bool]], figures: Figures, capacity: Capacity,
+                 raised: Alarms, scoring: Callable[[], dict[str, float]] = dict,
+                 certificate_left_s: Callable[[], float | None] = lambda: None,
+                 now_s: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic) -> None:
         self._counters, self._rows, self._shipments, self._live = counters, rows, shipments, live
         self._thing, self._version, self._connected = thing, version, connected
+        self._figures, self._capacity, self._alarms = figures, capacity, raised
+        self._scoring, self._certificate_left_s = scoring, certificate_left_s
         self._now_s, self._clock = now_s, clock
         self._started_ms = int(now_s() * 1000)
         self._oldest: tuple[Any, float] = (None, clock())
+        self._rates = {name: Rate(clock) for name in ("committed", "backlog", "publishes", "published_bytes")}
 
     def _oldest_unsent(self) -> tuple[str, int] | None:
         """(what, received_ms) of the oldest row or sealed message that the cloud has not accepted."""
@@ -53,15 +66,35 @@ class Ledger:
         receipted; their sum is what this outbox still holds.
         """
         now_ms = int(self._now_s() * 1000)
-        oldest = self._oldest_unsent()
+        oldest, waiting, by_device = self._oldest_unsent(), self._waiting(), self._counters.by_device()
+        oldest_s = max(0.0, (now_ms - oldest[1]) / 1000) if oldest else 0.0
+        totals = {name: sum(_value(counts, name) for counts in by_device.values()) for name in COUNTERS}
         return {
             "v": 1, "thing": self._thing, "version": self._version, "at": now_ms, "started": self._started_ms,
-            "connected": self._connected(),
-            **{name: self._counters.total(name) for name in COUNTERS},
-            "waiting": self._waiting(),
-            "oldest_unsent_s": max(0.0, (now_ms - oldest[1]) / 1000) if oldest else 0.0,
+            "connected": self._connected(), **totals, **_by_reason(by_device),
+            "waiting": waiting,
+            "oldest_unsent_s": oldest_s,
             "stalled_s": round(self._stalled_s(oldest), 3),
-            "devices": self._devices(),
+            **self._forecast(totals["committed"], waiting, oldest_s),
+            **asdict(self._figures), **self._scoring(),
+            "alarms": self._alarms.up(),
+            "devices": _devices(by_device), "devices_left_out": 0,
+        }
+
+    def _forecast(self, committed: int, waiting: dict[str, int], oldest_s: float) -> dict[str, Any]:
+        """Backlog: what did not go out while it was live; with no link it grows. None: no end in sight."""
+        rates, used_bytes = self._rates, self._capacity.used_bytes()
+        for name, value in (("committed", committed), ("backlog", waiting[BACKFILL]),
+                            ("publishes", self._figures.publishes), ("published_bytes", self._figures.published_bytes)):
+            rates[name].add(value)
+        budget_s = self._capacity.budget_s(rates["committed"].per_s(), used_bytes, oldest_s)
+        return {
+            "outbox_bytes": used_bytes,
+            "outage_budget_h": _rounded(budget_s, HOUR_S),
+            "drain_eta_s": _rounded(drain_eta_s(waiting[BACKFILL], rates["backlog"].per_s())),
+            "certificate_days": _rounded(self._certificate_left_s(), DAY_S),
+            "publishes_per_s": _rounded(rates["publishes"].per_s() or 0.0),
+            "published_bytes_per_s": _rounded(rates["published_bytes"].per_s() or 0.0),
         }
 
     def _waiting(self) -> dict[str, int]:
@@ -73,10 +106,57 @@ class Ledger:
             waiting["unreceipted" if shipment.state == SENT else shipment.lane] += sum(shipment.counts.values())
         return waiting
 
-    def _devices(self) -> dict[str, dict[str, int]]:
-        found = {device: {name: value for name, value in counts.items() if name in COUNTERS}
-                 for device, counts in self._counters.by_device().items() if device}
-        return dict(sorted(found.items())[:MOST_DEVICES])
+
+def _value(counts: dict[str, int], name: str) -> int:
+    """One counter of one device; what is counted by reason is summed."""
+    return counts.get(name) or sum(value for key, value in counts.items() if key.startswith(name + "."))
+
+
+def _by_reason(by_device: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """{"dropped_by_reason": {reason: how many}, ...} over all devices."""
+    found: dict[str, Counter[str]] = {name: Counter() for name in REASONS}
+    for counts in by_device.values():
+        for key, value in counts.items():
+            name, _, reason = key.partition(".")
+            if reason and name in found:
+                found[name][reason] += value
+    return {f"{name}_by_reason": dict(sorted(reasons.items())) for name, reasons in found.items()}
+
+
+def _devices(by_device: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """The counters of each device that are not 0; waiting: committed, and neither delivered nor dropped."""
+    found = {}
+    for device in sorted(by_device):
+        counts = {name: _value(by_device[device], name) for name in COUNTERS}
+        counts["waiting"] = max(0, counts["committed"] - counts["delivered"] - counts["dropped"]
+                                - by_device[device].get("refused", 0))
+        if device:
+            found[device] = {name: value for name, value in counts.items() if value}
+    return found
+
+
+def _rounded(value: float | None, unit: float = 1.0) -> float | None:
+    return None if value is None else round(value / unit, 3)
+
+
+def message(status: dict[str, Any]) -> bytes:
+    """The status as it is published: as many devices as fit, and how many do not."""
+    whole = _json(status)
+    if len(whole) <= MOST_MESSAGE_BYTES:
+        return whole
+    devices = status["devices"]
+    room_bytes = MOST_MESSAGE_BYTES - len(_json({**status, "devices": {}, "devices_left_out": len(devices)}))
+    kept = {}
+    for device, counts in devices.items():
+        room_bytes -= len(_json({device: counts}))
+        if room_bytes < 0:
+            break
+        kept[device] = counts
+    return _json({**status, "devices": kept, "devices_left_out": len(devices) - len(kept)})
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def write_file(path: str, status: dict[str, Any]) -> None:

@@ -15,9 +15,22 @@ from dataclasses import dataclass
 
 from contract import numbers, topics
 from contract.errors import BadPayload
-from edge_bridge.events import Acked, Connected, Connection, Disconnected, Event, Received, Subscribed
+from edge_bridge import alarms
+from edge_bridge.alarms import Alarms
+from edge_bridge.certificates import Identity
+from edge_bridge.events import (
+    Acked,
+    Anew,
+    Connected,
+    Connection,
+    Disconnected,
+    Event,
+    Received,
+    Subscribed,
+)
 from edge_bridge.pacing import Bucket, full_jitter_s
 from edge_bridge.packer import Packer
+from edge_bridge.receipts import Receipts
 from edge_bridge.rows import LiveLine
 from edge_bridge.shipments import ALERTS, BACKFILL, IN_FLIGHT, LIVE, SENT, WAITING, Shipment, Shipments
 
@@ -33,6 +46,8 @@ SEALED_AHEAD = 2  # per lane; the rest stays rows, so that a backlog makes full 
 RETRY_MOST_S = 60.0
 RESEND_MOST_S = 3600.0
 TICK_S = 0.05
+SLEPT_S = 15.0  # the wall clock went on by so much between two looks: the machine slept, or its clock was put right
+FAREWELL_S = 1.0
 _STATUS = "status"
 
 
@@ -47,12 +62,23 @@ class Options:
 
 
 class Uplink:
-    """The uplink thread. Nothing that it holds in memory is needed after a crash."""
+    """The uplink thread. Nothing that it holds in memory is needed after a crash.
+
+    observe: called with "puback" or "receipt" and the seconds that it took; now_s: the wall clock.
+    """
 
     def __init__(self, connection: Connection, shipments: Shipments, packer: Packer, live: LiveLine, options: Options,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 clock: Callable[[], float] = time.monotonic, *, raise_to: Alarms | None = None,
+                 observe: Callable[[str, float], None] = lambda what, seconds: None,
+                 now_s: Callable[[], float] = time.time) -> None:
         self._connection, self._shipments, self._packer, self._live = connection, shipments, packer, live
         self._options, self._clock = options, clock
+        self._alarms, self._now_s = raise_to or Alarms(), now_s
+        self._receipts = Receipts(options.receipt_timeout_s, self._alarms, observe, clock)
+        self.figures = self._receipts.figures
+        self._looked_s = now_s()
+        self._farewell: Callable[[], bytes] | None = None
+        self._status_acked = False
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._publishes = Bucket(PUBLISHES_PER_S, 10, clock)
         self._bytes = Bucket(BYTES_PER_S, 128 * 1024, clock)
@@ -83,11 +109,16 @@ class Uplink:
         """Send the status message if there is a connection; when it gets lost the next one replaces it."""
         if self.connected:
             self._publishes.take()
-            self._connection.publish(topics.status(self._options.thing), payload, _STATUS)
+            self._connection.publish(topics.status(self._options.thing), payload, _STATUS, retain=True)
 
-    def stop(self, timeout_s: float) -> None:
-        """Seal and send all there is, wait for receipts, at most timeout_s; what is left stays in the outbox."""
-        self._deadline_s = self._clock() + timeout_s
+    def connect_anew(self, identity: Identity | None = None) -> None:
+        """Give up the connection and make another one, with this identity if given; what is in flight goes again."""
+        self._events.put(Anew(identity))
+
+    def stop(self, timeout_s: float, farewell: Callable[[], bytes] | None = None) -> None:
+        """Seal and send all there is, wait for receipts, at most timeout_s; what is left stays in the outbox.
+        farewell: makes the last status message."""
+        self._deadline_s, self._farewell = self._clock() + timeout_s, farewell
         self._stopping.set()
         self.wake()
         self._thread.join(timeout_s + 1)
@@ -108,7 +139,27 @@ class Uplink:
                               error)
                 self._disk_failing = True
                 wait_s = 1.0
+            self._notice_sleep()
         self._note()
+        self._say_farewell()
+
+    def _notice_sleep(self) -> None:
+        """After a sleep the connection may be dead without a word; what is not alive is not worth a time-out."""
+        now_s, before_s = self._now_s(), self._looked_s
+        self._looked_s = now_s
+        if now_s - before_s >= SLEPT_S:
+            log.warning("this machine slept for %.0f s, or its clock was put forward; connecting anew",
+                        now_s - before_s)
+            self._connection.anew(None)
+
+    def _say_farewell(self) -> None:
+        if self._farewell is None or not self.connected:
+            return
+        self._status_acked = False
+        self.publish_status(self._farewell())
+        until_s = self._clock() + FAREWELL_S
+        while not self._status_acked and (left_s := until_s - self._clock()) > 0:
+            self._take_events(left_s)
 
     def _is_done(self) -> bool:
         """Nothing more to wait for: all is delivered, or there is no way to deliver."""
@@ -142,10 +193,13 @@ class Uplink:
         elif isinstance(event, Subscribed):
             self._take_subscription(event)
         elif isinstance(event, Disconnected):
-            self._down(event.reason)
+            self._down(event)
+        elif isinstance(event, Anew):
+            self._connection.anew(event.identity)
 
     def _take_ack(self, event: Acked) -> None:
         if event.token == _STATUS:
+            self._status_acked = True
             return
         self._in_flight.pop(event.token, None)
         shipment = self._shipments.get(event.token)
@@ -153,12 +207,14 @@ class Uplink:
             return
         if event.fault:
             shipment.state = WAITING
+            self.figures.not_accepted += 1
             if self.connected:
                 shipment.failures += 1
                 shipment.due_s = self._clock() + full_jitter_s(shipment.failures, base_s=0.5, most_s=RETRY_MOST_S)
                 log.warning("%s %s was not accepted (%s); it is sent again", shipment.route, shipment.name, event.fault)
             return
         shipment.state, shipment.failures = SENT, 0
+        self._receipts.accepted(event.token)
         shipment.due_s = self._clock() + min(
             max(RESEND_MOST_S, self._options.receipt_timeout_s),
             self._options.receipt_timeout_s * 2 ** min(shipment.sends - 1, 20)) * random.uniform(1.0, 1.25)
@@ -177,6 +233,7 @@ class Uplink:
         for name in ids:
             shipment = self._shipments.get(name)
             if shipment is not None:
+                self._receipts.came(name)
                 shipment.due_s = math.inf
                 self._receipted.add(name)
 
@@ -192,6 +249,8 @@ class Uplink:
         if self.connected:
             return
         self.connected, self._said_down = True, ""
+        self.figures.connects += 1
+        self._alarms.cleared(alarms.REFUSED)
         self._live.connected(True)
         waiting = self._shipments.all()
         log.info("cloud: connected, %s session, %d sealed messages wait", "resumed" if self._resumed else "new",
@@ -201,10 +260,14 @@ class Uplink:
                 if shipment.state == SENT and shipment.name not in self._receipted:
                     shipment.due_s = self._clock()  # its receipt may have been lost with the session
 
-    def _down(self, reason: str) -> None:
+    def _down(self, event: Disconnected) -> None:
         self.connected, self._subscribe_due_s = False, None
         self._live.connected(False)
-        self._say_down(f"{reason}; readings are kept in the outbox and sent when it is back")
+        if event.refused:
+            self._alarms.raised(alarms.REFUSED, (
+                f"{event.reason}; readings are kept on disk; is the certificate active, and attached to its policy and "
+                "to the thing? A new one on disk is taken up by itself"))
+        self._say_down(f"{event.reason}; readings are kept in the outbox and sent when it is back")
 
     def _say_down(self, text: str) -> None:
         """Once per state, not once per attempt."""
@@ -218,6 +281,7 @@ class Uplink:
         """Write down what was accepted and receipted since the last time, in at most two transactions."""
         if self._receipted:
             self._shipments.delivered(self._receipted)
+            self._receipts.forget(self._receipted)
             self._receipted.clear()
         if self._accepted:
             accepted = [s for name, s in self._accepted.items() if self._shipments.get(name) is s]
@@ -261,8 +325,9 @@ class Uplink:
     def _publish(self, shipment: Shipment) -> None:
         sealed = self._shipments.sealed(shipment)
         if shipment.state == SENT:
-            log.warning("no receipt for %s %s, sent %d times; it is sent again", shipment.route, shipment.name,
-                        shipment.sends)
+            log.info("no receipt for %s %s, sent %d times; it is sent again", shipment.route, shipment.name,
+                     shipment.sends)
+        self._receipts.published(shipment.name, len(sealed), accepted_before=shipment.state == SENT)
         self._publishes.take()
         self._bytes.take(len(sealed))
         if shipment.lane == ALERTS:

@@ -17,6 +17,7 @@ from infra.settings import Settings, logical_id
 SLOTS = ("A", "B")
 THING = "${iot:Connection.Thing.ThingName}"  # put in by AWS IoT for the thing that connects
 MAX_POLICY_CHARACTERS = 2048
+ROOT_CA = "https://www.amazontrust.com/repository/AmazonRootCA1.pem"
 
 
 class DeviceStack(cdk.Stack):
@@ -89,7 +90,7 @@ class DeviceStack(cdk.Stack):
             f"{thing} has no certificate yet: mkdir -p certs && openssl req -new -newkey rsa:2048 -nodes "
             f"-subj /CN={thing} -keyout certs/{thing}.key -out certs/{thing}.csr, then deploy again with the same "
             f"context and the request: .venv/bin/python -m deploy.aws_cli deploy --csr certs/{thing}.csr{flag}")
-        present = f"Fetch the certificate of {thing} by the id above into certs/{thing}.crt and start the bridge"
+        present = f"Fetch the certificate of {thing} by the id above into certs/{thing}.crt, then start the bridge"
         any_filled = cdk.CfnCondition(self, f"{title}Certified", expression=cdk.Fn.condition_or(
             *filled))  # type: ignore[arg-type]  # jsii's protocol and its class differ in a parameter's name
         self._output(f"{title}NextStep", cdk.Fn.condition_if(any_filled.logical_id, present, missing).to_string())
@@ -106,3 +107,5 @@ class DeviceStack(cdk.Stack):
         self._output("EndpointCommand",
                      f"aws iot describe-endpoint --endpoint-type iot:Data-ATS --region {self.region}",
                      "Prints the address the bridge connects to")
+        self._output("RootCaCommand", f"mkdir -p certs && curl -o certs/AmazonRootCA1.pem {ROOT_CA}",
+                     "Fetches the root certificate by which the bridge knows AWS IoT")

@@ -18,10 +18,14 @@ from infra.names import give, take
 from infra.settings import Settings, logical_id
 
 RETENTION_DAYS, ROLLUP_RETENTION_DAYS = 30, 400
-TIMEOUT_S = 20
+TIMEOUT_S = 60  # a full batch of events is hundreds of writes, and one DynamoDB partition takes 1,000 items a second
 # A wait gathers batches of many sites into one invocation; an alert does not wait.
-WINDOW_S = {"readings": 1, "events": 1, "alerts": 0}
+WINDOW_S = {"readings": 1, "events": 1, "alerts": 0, "status": 1}
+# A backlog of events is an item each, all in the partition of its camera: more invocations at once would share its
+# 1,000 writes a second until none of them finished in time.
+MAX_CONCURRENCY = {"events": 5}
 STREAM_WINDOW_S = 1
+CONSUME = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 STREAM_RETRIES, STREAM_AGE_S = 20, 6 * 3600
 
 
@@ -42,7 +46,7 @@ class IngestStack(cdk.Stack):
             rules.rule(self, settings, route, queue=waiting[route.name], archive=archive, bucket=bucket)
         self._persist_and_alert(waiting)
         dead["stream"] = self._aggregate(take(self, settings, "readings-stream"))
-        operations = queues.dead_letter_alarm(self, list(dead.items()))
+        operations = queues.dead_letter_alarms(self, list(dead.items()))
         give(self, settings, {**{f"{route.name}-rule": routes.rule_name(settings.name, route.name)
                                  for route in routes.ROUTES},
                               **{f"{name}-queue": each.queue_url for name, each in waiting.items()},
@@ -52,15 +56,15 @@ class IngestStack(cdk.Stack):
     def _persist_and_alert(self, waiting: dict[str, sqs.Queue]) -> None:
         targets = {
             "persist": self._consumer("persist", "readings", [waiting["readings"], waiting["events"]]),
-            "alert": self._consumer("alert", "alerts", [waiting["alerts"]])}
+            "alert": self._consumer("alert", "alerts", [waiting["alerts"]]),
+            "status": self._status(waiting["status"])}
         for route in routes.ROUTES:
             queues.consume(self, logical_id(route.name), waiting[route.name], targets[route.handler],
-                           window_s=WINDOW_S[route.name])
+                           window_s=WINDOW_S[route.name], max_concurrency=MAX_CONCURRENCY.get(route.name))
 
     def _consumer(self, name: str, table: str, sources: list[sqs.Queue]) -> lambda_.Function:
         """A function that puts what it takes from queues into one table and sends receipts."""
-        access = [allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
-                        [source.queue_arn for source in sources]),
+        access = [allow(CONSUME, [source.queue_arn for source in sources]),
                   allow(["dynamodb:BatchWriteItem"], [self._table_arn(table)])]
         if self._settings.receipts:
             access.append(self._may_send_receipts())
@@ -69,6 +73,14 @@ class IngestStack(cdk.Stack):
             description=f"EdgeCloud: from the queue to the {table} table, then the receipt",
             environment={f"{table.upper()}_TABLE": self._tables[table], "RETENTION_DAYS": str(RETENTION_DAYS),
                          "RECEIPTS": "on" if self._settings.receipts else "off"})
+
+    def _status(self, source: sqs.Queue) -> lambda_.Function:
+        """The function that keeps each site's newest status; nobody waits for a receipt of it."""
+        return function(
+            self, self._settings, "status", timeout_s=TIMEOUT_S, memory_mib=256,
+            description="EdgeCloud: from the queue to each site's newest status",
+            environment={"ROLLUPS_TABLE": self._tables["rollups"], "ROLLUP_RETENTION_DAYS": str(ROLLUP_RETENTION_DAYS)},
+            access=[allow(CONSUME, [source.queue_arn]), allow(["dynamodb:PutItem"], [self._table_arn("rollups")])])
 
     def _may_send_receipts(self) -> iam.PolicyStatement:
         return allow(["iot:Publish"], [
@@ -84,7 +96,8 @@ class IngestStack(cdk.Stack):
         """
         dead = queues.dead_letter_queue(self, "StreamDeadLetters")
         aggregate = function(
-            self, self._settings, "aggregate", timeout_s=60, memory_mib=256,
+            self, self._settings, "aggregate",
+            timeout_s=120, memory_mib=512,  # 6 MB of full batches are 400,000 readings to add up; memory brings CPU
             description="EdgeCloud: from the readings table's stream to roll-ups per minute",
             environment={"ROLLUPS_TABLE": self._tables["rollups"], "ROLLUP_RETENTION_DAYS": str(ROLLUP_RETENTION_DAYS)},
             access=[

@@ -1,4 +1,4 @@
-"""Queues between IoT rules and functions, each with its dead-letter queue; and the one alarm over all dead letters."""
+"""Queues between IoT rules and functions, each with its dead-letter queue, and an alarm for each of these."""
 from collections.abc import Sequence
 
 import aws_cdk as cdk
@@ -10,6 +10,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.names import keep_logical_id
+from infra.settings import logical_id
 
 MAX_RECEIVES = 10  # twice what AWS recommends at least: a table throttled for minutes should not dead-letter
 DEAD_LETTER_DAYS = 14  # the longest there is
@@ -38,27 +39,32 @@ def queue(scope: Construct, title: str, *, timeout_s: int, window_s: int) -> tup
     return waiting, dead
 
 
-def consume(scope: Construct, title: str, source: sqs.IQueue, target: lambda_.Function, *, window_s: int) -> None:
-    """Let the function take the queue's messages, up to ten at a time, answering for each one by itself."""
+def consume(scope: Construct, title: str, source: sqs.IQueue, target: lambda_.Function, *, window_s: int,
+            max_concurrency: int | None = None) -> None:
+    """Let the function take the queue's messages, up to ten at a time, answering for each one by itself.
+
+    max_concurrency bounds the invocations at once; Lambda then polls with five at all times, and not with two.
+    """
     lambda_.EventSourceMapping(
         scope, f"{title}Mapping", target=target, event_source_arn=source.queue_arn, batch_size=10,
-        max_batching_window=cdk.Duration.seconds(window_s), report_batch_item_failures=True)
+        max_batching_window=cdk.Duration.seconds(window_s), max_concurrency=max_concurrency,
+        report_batch_item_failures=True)
 
 
-def dead_letter_alarm(scope: Construct, dead: Sequence[tuple[str, sqs.Queue]]) -> sns.Topic:
-    """One alarm when any of these queues (at most ten) holds a message; returns the topic that it notifies."""
-    metrics: dict[str, cloudwatch.IMetric] = {
-        name: each.metric_approximate_number_of_messages_visible(
-            statistic="Maximum", period=cdk.Duration.minutes(PERIOD_MINUTES)) for name, each in dead}
-    waiting = cloudwatch.MathExpression(
-        # An idle queue sends no metric: FILL, or the sum would have no value when one queue alone is idle.
-        expression=f"SUM([{', '.join(f'FILL({name}, 0)' for name in metrics)}])", using_metrics=metrics,
-        label="Dead letters", period=cdk.Duration.minutes(PERIOD_MINUTES))
+def dead_letter_alarms(scope: Construct, dead: Sequence[tuple[str, sqs.Queue]]) -> sns.Topic:
+    """An alarm for each of these queues when it holds a message; returns the topic that they notify.
+
+    One alarm over the sum would cost the same, and must not be: an idle queue sends no metric, and a FILL for it also
+    fills the latest period, for which the metric is always late, so that the alarm may never go off.
+    """
     topic = sns.Topic(scope, "Operations", display_name="EdgeCloud operations")
-    alarm = cloudwatch.Alarm(
-        scope, "DeadLettersAlarm", metric=waiting, threshold=0, evaluation_periods=1,
-        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        alarm_description="Messages failed again and again and wait in a dead-letter queue of EdgeCloud")
-    alarm.add_alarm_action(actions.SnsAction(topic))
+    for name, each in dead:
+        alarm = cloudwatch.Alarm(
+            scope, f"{logical_id(name)}DeadLettersAlarm", threshold=0, evaluation_periods=1,
+            metric=each.metric_approximate_number_of_messages_visible(
+                statistic="Maximum", period=cdk.Duration.minutes(PERIOD_MINUTES)),
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            alarm_description=f"EdgeCloud {name}: messages failed again and again and wait in the dead-letter queue")
+        alarm.add_alarm_action(actions.SnsAction(topic))
     return topic

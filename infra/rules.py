@@ -29,7 +29,7 @@ def archive_stream(stack: cdk.Stack, route: routes.Route, bucket: s3.IBucket) ->
     title = logical_id(route.name)
     prefix, failed = f"archive/{route.name}/", f"errors/archive/{route.name}/"
     role = _role(stack, f"{title}ArchiveRole", iam.ServicePrincipal("firehose.amazonaws.com"), [
-        allow(["s3:PutObject", "s3:AbortMultipartUpload"],
+        allow(["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"],  # what Firehose's guide asks for
               [bucket.arn_for_objects(f"{prefix}*"), bucket.arn_for_objects(f"{failed}*")]),
         allow(["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"], [bucket.bucket_arn])])
     return firehose.CfnDeliveryStream(

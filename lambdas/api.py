@@ -30,6 +30,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # Lambda refuses an answer over 6 MB
 MAX_LEFT_OUT = 20_000  # rows outside the range of time that one request looks at; `next` goes on from there
 MAX_KEY_LENGTH = 255
+LEDGER = ("committed", "delivered", "waiting", "dropped", "dead_lettered")  # per device, 0 when the bridge names none
 _ROUND = Context(prec=34)
 _BUSY = {"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded", "InternalServerError"}
 log = logging.getLogger(__name__)
@@ -116,11 +117,11 @@ def _limit(request: Request) -> int:
     return int(text)
 
 
-def _moment(request: Request, parameter: str) -> int | None:
-    """A query parameter as UTC milliseconds: epoch seconds or ISO 8601; None when absent."""
+def _moment(request: Request, parameter: str, default_ms: int) -> int:
+    """A query parameter as UTC milliseconds: epoch seconds or ISO 8601."""
     text = request.query.get(parameter)
     if text is None:
-        return None
+        return default_ms
     try:
         return payloads.at_ms(Decimal(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) else text)
     except BadPayload:
@@ -144,7 +145,7 @@ def _cursor(request: Request, pattern: str) -> Cursor | None:
         key, index = json.loads(base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True))
         if re.fullmatch(pattern, key) and type(index) is int and index >= 0:
             return key, index
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass  # as wrong as a well-formed one that is not ours
     raise Problem(400, "This cursor is none of ours; take it from `next` of the page before, or leave it out.")
 
@@ -181,8 +182,8 @@ def get_readings(request: Request) -> Answer:
     """Readings of a device, latest receive number first; from <= moment < to, the moment as in the roll-ups."""
     site, device = _device(request)
     limit, after = _limit(request), _cursor(request, r"r#[0-9]{17}#[0-9a-f]{24}")
-    from_ms, to_ms = _moment(request, "from"), _moment(request, "to")
-    found = _readings(table.device_key(site, device), after, from_ms or 0, to_ms or sys.maxsize, min(limit + 1, 25))
+    from_ms, to_ms = _moment(request, "from", 0), _moment(request, "to", sys.maxsize)
+    found = _readings(table.device_key(site, device), after, from_ms, to_ms, min(limit + 1, 25))
     page, following = _page(found, limit)
     if not page:
         _check_known(site, device)
@@ -198,8 +199,8 @@ def _readings(pk: str, after: Cursor | None, from_ms: int, to_ms: int, items: in
             row = rows[index]
             moment_ms = row.at_ms if rollups.minute_of(row.at_ms, row.received_ms)[1] else row.received_ms
             yield (item["sk"], index), _reading(row) if from_ms <= moment_ms < to_ms else None
-        if item["received"] < from_ms - rollups.AHEAD_MS:
-            return  # all the rest was received earlier, and is of earlier moments
+        if item["received"] < from_ms - rollups.AHEAD_MS - table.DAY_S * 1000:
+            return  # the rest was received earlier, also where the bridge's clock was set back by up to a day
 
 
 def _reading(row: batch.Row) -> dict[str, Any]:
@@ -213,8 +214,8 @@ def get_rollups(request: Request) -> Answer:
     """Totals per minute and field, oldest first; from <= minute < to, by default the last hour."""
     site, device = _device(request)
     limit, after = _limit(request), _cursor(request, r"m#[0-9T:-]{16}Z")
-    to_ms = _moment(request, "to") or int(time.time() * 1000)
-    from_ms = _moment(request, "from") or to_ms - 60 * rollups.MINUTE_MS
+    to_ms = _moment(request, "to", int(time.time() * 1000))
+    from_ms = _moment(request, "from", to_ms - 60 * rollups.MINUTE_MS)
     if from_ms >= to_ms:
         raise Problem(400, "from is not before to; expected from <= minute < to.")
     low, high = after[0] + "~" if after else table.minute_key(from_ms), table.minute_key(to_ms - 1)
@@ -255,6 +256,24 @@ def get_devices(request: Request) -> Answer:
         kinds.setdefault((item["site"], item["device"]), []).append(item["kind"])
     return 200, {"devices": [{"site": site, "device": device, "kinds": kinds[site, device]}
                              for site, device in sorted(kinds)]}
+
+
+def get_status(request: Request) -> Answer:
+    """The ledger of each site as its bridge last told it; gaps: readings that a device's publisher dropped itself."""
+    limit, after = _limit(request), _cursor(request, r"[a-zA-Z0-9:_-]{1,128}")
+    items = table.query("ROLLUPS_TABLE", "status", after[0] + "!" if after else " ", "~")
+    page, following = _page((((item["sk"], 0), _status(item)) for item in items), limit)
+    return 200, {"sites": page, "next": following}
+
+
+def _status(item: dict[str, Any]) -> dict[str, Any]:
+    """age_s: since the cloud stored it, by the cloud's clock. A status of a later version keeps its further fields."""
+    told = numbers.loads(item["status"])
+    devices = [{"device": device, **dict.fromkeys(LEDGER, 0), **counts, "gaps": counts.get("skipped", 0)}
+               for device, counts in sorted(told.get("devices", {}).items())]
+    of_site = {key: value for key, value in told.items() if key not in ("v", "thing", "devices")}
+    age_s = numbers.canonical(Decimal(max(0, int(time.time() * 1000) - int(item["stored"]))) / 1000)
+    return {"site": item["site"], "age_s": age_s, **of_site, "devices": devices}
 
 
 def get_health(request: Request) -> Answer:
@@ -339,5 +358,6 @@ ANSWERS: dict[tuple[str, str], Callable[[Request], Answer]] = {
     ("GET", "/sites/{site}/devices/{device}/readings"): get_readings,
     ("GET", "/sites/{site}/devices/{device}/rollups"): get_rollups,
     ("GET", "/alerts"): get_alerts,
+    ("GET", "/status"): get_status,
     ("GET", "/health"): get_health,
 }

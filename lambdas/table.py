@@ -24,7 +24,7 @@ Item = dict[str, Any]
 DAY_S = 24 * 3600
 PUT_CHUNK = 25  # DynamoDB takes no more in one BatchWriteItem
 PUT_ATTEMPTS = 8
-SPARE_MS = 6000  # of a function's time: for one record's attempts and the receipts
+SPARE_MS = 10_000  # of a function's time: for all attempts of one chunk and the receipts
 RECEIPT_IDS = 4000  # 27 bytes each: below the 128 KiB of a message
 EVENTS_BY_NUMBER, BY_DAY = "events_by_number", "by_day"  # the two indexes
 CLIENTS: dict[str, Any] = {}  # boto3 clients by service, made once per container; a test may put its own here
@@ -65,8 +65,14 @@ def name(setting: str) -> str:
 
 
 def expires_at(moment_ms: int, setting: str = "RETENTION_DAYS", default_days: int = 30) -> int:
-    """Epoch seconds at which DynamoDB may delete an item of this moment."""
-    return int(moment_ms) // 1000 + int(os.environ.get(setting, default_days)) * DAY_S
+    """Epoch seconds at which DynamoDB may delete an item of this moment.
+
+    What arrives after its time, from a long outage or a bridge whose clock was wrong, is kept as long as today's: it
+    must not vanish on arrival. Rounded up to whole days, so that a repeat writes the same.
+    """
+    days, today = int(os.environ.get(setting, default_days)), int(time.time()) // DAY_S
+    expiry_s = int(moment_ms) // 1000 + days * DAY_S
+    return expiry_s if expiry_s > (today + 1) * DAY_S else (today + 1 + days) * DAY_S
 
 
 def to_attributes(item: Item) -> dict[str, Any]:
@@ -214,15 +220,22 @@ def _query(newest_first: bool, **request: Any) -> Iterator[Item]:
         request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
-def put_all(setting: str, items: Iterable[Item]) -> None:
+def put_all(setting: str, items: Iterable[Item], time_is_left: Callable[[], bool] = lambda: True) -> None:
     """Put items unconditionally, in chunks; one key twice (refused by DynamoDB) is put once, as it came last.
 
-    Raises NotStored when DynamoDB keeps leaving some unprocessed, and whatever the client raises.
+    Raises NotStored when DynamoDB keeps leaving some unprocessed, or when no time is left for a chunk (a full batch of
+    events takes hundreds); and whatever the client raises.
     """
     distinct = list({(item["pk"], item["sk"]): item for item in items}.values())
     for start in range(0, len(distinct), PUT_CHUNK):
+        _check_time(time_is_left)
         waiting = [{"PutRequest": {"Item": to_attributes(item)}} for item in distinct[start:start + PUT_CHUNK]]
         _write({name(setting): waiting})
+
+
+def _check_time(time_is_left: Callable[[], bool]) -> None:
+    if not time_is_left():
+        raise NotStored("no time left; the queue brings the message again")
 
 
 def _write(waiting: dict[str, Any]) -> None:
@@ -252,14 +265,16 @@ def deliver(event: Item, context: Any, opened: Callable[[str], Message]) -> Item
     opened: makes a Message of a record's body, or raises. One bad record does not stop the others; those for which a
     slow table leaves no time come again, so that the others' receipts go out before Lambda ends the function.
     """
+    def time_is_left() -> bool:
+        return context is None or context.get_remaining_time_in_millis() >= SPARE_MS
+
     stored: dict[str, list[tuple[str, str]]] = {}
     failed = []
     for record in event["Records"]:
         try:
+            _check_time(time_is_left)
             message = opened(record["body"])
-            if context is not None and context.get_remaining_time_in_millis() < SPARE_MS:
-                raise NotStored("no time left; the queue brings the message again")
-            put_all(message.table, message.items)
+            put_all(message.table, message.items, time_is_left)
         except Exception as error:  # whatever it was: the record is named, and in the end a dead letter
             log.error("not stored: %s", error, exc_info=True, extra={
                 "message_id": record["messageId"], "batch": _id_in(record["body"])})

@@ -177,7 +177,7 @@ class BridgeProcess:
             "CERTIFICATE": str(cloud.device.certificate_path), "PRIVATE_KEY": str(cloud.device.key_path),
             "OUTBOX": str(directory / "outbox.db"), "STATUS_FILE": str(directory / "status.json"),
             "STATUS_INTERVAL": "0.2", "BATCH_AGE": "0.3", "RECEIPT_TIMEOUT": "2", "RECONNECT_MAX": "1",
-            "SCORED_FIELDS": "", "LOG_LEVEL": "DEBUG", **environment}
+            "SCORED_FIELDS": "", "METRICS_PORT": "", "LOG_LEVEL": "DEBUG", **environment}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "BridgeProcess":

@@ -39,11 +39,13 @@ def cluster() -> Iterator[Cluster]:
 class Intake:
     """Source, bridge and outbox in this process; acknowledging: False is a crash between commit and acknowledgement."""
 
-    def __init__(self, path: Path, cluster: Cluster, group: str, acknowledging: bool = True) -> None:
+    def __init__(self, path: Path, cluster: Cluster, group: str, acknowledging: bool = True,
+                 topic: str = "edge-data") -> None:
         self.store = Store(str(path))
         self.counters = Counters(self.store)
         inbox = Inbox()
-        self.source = KafkaSource(chosen(bootstrap_servers=cluster.servers, kafka_group=group), inbox)
+        self.source = KafkaSource(chosen(bootstrap_servers=cluster.servers, kafka_group=group,
+                                         kafka_topic=topic), inbox)
         if not acknowledging:
             self.source.acknowledge = lambda messages: None  # type: ignore[method-assign]
         self.bridge = Bridge(inbox, Outbox(self.store, self.counters), None, topic="sensor/data", device_id="unnamed",

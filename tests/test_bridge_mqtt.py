@@ -1,12 +1,14 @@
 """The bridge between a real Mosquitto and the real gateway: bad input, turns, redelivery, order, a third field."""
 import json
 import sqlite3
+import struct
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
 
 from contract import payloads, topics
@@ -119,7 +121,21 @@ def test_a_bad_reading_takes_its_turn_so_that_nothing_waits_behind_it(intake: In
     pi.send({**GOOD, **spool, "seq": 3})
     until(lambda: len(intake.rows()) == 2, "the readings around it")
     assert [reason for reason, _, _ in intake.dead()] == ["not a number"], "dead-lettered once, the second is a repeat"
-    assert intake.counters.total("repeats") == 1
+    until(lambda: intake.counters.total("repeats") == 1, "the repeat to be counted")
+
+
+@pytest.mark.parametrize("stamp", ["1795337006.0", '"2026-11-22T08:43:26.000Z"', "1795337006"])
+def test_a_flat_sensor_with_whole_seconds_is_no_repeat(intake: Intake, pi: Pi, stamp: str) -> None:
+    for _ in range(10):
+        pi.send(b'{"timestamp":%s,"sensor2":0.5}' % stamp.encode())
+    until(lambda: len(intake.rows()) == 10, "all ten")
+
+
+def test_text_that_grows_when_it_is_escaped_cannot_block_the_rest(intake: Intake, pi: Pi) -> None:
+    pi.send(b'{"timestamp":1795337006.123,"sensor2":0.5,"note":"' + b"\x7f" * 30_000 + b'"}')
+    pi.send(GOOD)
+    until(lambda: intake.rows(), "the good one")
+    assert [reason for reason, _, _ in intake.dead()] == ["batch too large"]
 
 
 def test_ten_megabytes_do_not_stall_it(intake: Intake, pi: Pi) -> None:
@@ -214,7 +230,7 @@ def test_an_acknowledgement_of_an_earlier_connection_is_never_sent(intake: Intak
     sent: list[int] = []
     held = threading.Event()
     client, acknowledge = intake.source._client, intake.source.acknowledge
-    ack = client.ack
+    queue = client._packet_queue
 
     def late(messages: list[Message]) -> None:
         if not held.is_set():
@@ -224,11 +240,12 @@ def test_an_acknowledgement_of_an_earlier_connection_is_never_sent(intake: Intak
                   "the next connection")
         acknowledge(messages)
 
-    def counting(packet_id: int, qos: int) -> Any:
-        sent.append(packet_id)
-        return ack(packet_id, qos)
+    def counting(command: int, packet: bytes, *more: Any) -> Any:
+        if command == paho.PUBACK:
+            sent.extend(packet_id for _, packet_id in struct.iter_unpack("!HH", packet))
+        return queue(command, packet, *more)
 
-    client.ack = counting  # type: ignore[method-assign]
+    client._packet_queue = counting  # type: ignore[method-assign]
     intake.source.acknowledge = late  # type: ignore[method-assign]
     flat = {"timestamp": 1_800_000_000, "sensor2": 0.5}
     pi.send(flat)

@@ -129,3 +129,15 @@ def test_the_thread_scores_what_is_committed_and_what_is_left_at_the_end(parts: 
     parts.commit(("a", 20))
     one.stop(5.0)
     assert marks(parts) == [None, ANOMALY] and parts.rows.unscored(10) == []
+
+
+def test_rows_are_settled_when_their_marks_are_on_disk_and_not_before(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "outbox.db", scoring=True)
+    last_id = parts.commit(("a", 1), ("a", 9)) + 1
+    settled: list[int] = []
+    with parts.store.write() as db:
+        db.set_trace_callback(lambda sql: settled.append(parts.rows.settled_to()) if sql == "COMMIT" else None)
+    settled.clear()
+    parts.rows.mark(last_id, {last_id: ANOMALY}, [], {})
+    assert settled == [0] and parts.rows.settled_to() == last_id
+    parts.store.close()

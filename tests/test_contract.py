@@ -64,7 +64,7 @@ def test_an_ack_and_a_receipt() -> None:
 def test_every_kind_of_message_has_an_example_and_a_function() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.json")}
     for route in routes.ROUTES:
-        wanted = f"batch_{route.name}" if route.topic is None else route.name.rstrip("s")
+        wanted = f"batch_{route.name}" if route.topic is None else {"alerts": "alert"}.get(route.name, route.name)
         assert wanted in names, f"route {route.name} has no golden example contract/examples/{wanted}.json"
         assert callable(importlib.import_module(f"lambdas.{route.handler}").handler)
 
@@ -137,6 +137,9 @@ def test_dumps_refuses_binary_floats() -> None:
     (reading(**{f"f{i}": i for i in range(300)}), "too many fields"),
     (reading(**{"": 5}), "bad field name"),
     (reading(text="x" * 65536), "message too large"),
+    (reading(timestamp="2026-11-22T07:24:00." + "1" * 19), "bad timestamp"),
+    (b'{"timestamp":1,"sensor2":1,"note":"\xef\xbf\xbe"}', "bad character"),
+    (b'{"timestamp":1,"sensor2":1,"note":"\\uFFFF"}', "bad character"),
 ))
 def test_bad_input_is_refused_with_its_reason(raw: bytes, reason: str) -> None:
     with pytest.raises(BadPayload) as caught:
@@ -189,6 +192,8 @@ def test_a_rule_takes_the_site_from_the_connection() -> None:
     sql = {route.name: routes.sql(route, ["A", "B"]) for route in routes.ROUTES}
     assert sql["readings"] == sql["events"] == "SELECT *, clientid() AS site"
     assert sql["alerts"] == ("SELECT *, clientid() AS site FROM 'edgecloud/alerts' "
+                             "WHERE clientid() = 'A' OR clientid() = 'B'")
+    assert sql["status"] == ("SELECT *, clientid() AS site FROM 'edgecloud/status/+' "
                              "WHERE clientid() = 'A' OR clientid() = 'B'")
 
 

@@ -179,3 +179,11 @@ def test_any_alert_comes_back_exactly(parts: list[tuple[Decimal, bool, Decimal |
                   for i, (value, found, score) in enumerate(parts)]
     batch_id, text = alerts.seal(OUTBOX, "pi-1", classified)
     assert alerts.read(text) == alerts.Alert(batch_id, "pi-1", None, classified)
+
+
+@pytest.mark.parametrize("column", [
+    [Decimal(10) ** 20, Decimal("1E-20")], [Decimal("1e30"), Decimal("1e-10")], [10 ** 33, Decimal("0.1")],
+])
+def test_no_packed_integer_is_longer_than_rule_sql_keeps(column: list[Decimal]) -> None:
+    packed = numbers.pack(column)
+    assert packed[0] == "text" and numbers.unpack(packed) == [numbers.canonical(Decimal(n)) for n in column]

@@ -120,4 +120,6 @@ def test_what_the_bridge_must_know_is_in_the_outputs() -> None:
     outputs = {name: one["Value"] for name, one in template("Device")["Outputs"].items()}
     assert outputs["ReadingsRuleName"] == "edgecloud_readings" and outputs["EventsRuleName"] == "edgecloud_events"
     assert outputs["Things"] == "EdgeCloudAWS"
+    assert outputs["RootCaCommand"] == (  # the bridge does not start without certs/AmazonRootCA1.pem
+        "mkdir -p certs && curl -o certs/AmazonRootCA1.pem https://www.amazontrust.com/repository/AmazonRootCA1.pem")
     assert outputs["EndpointCommand"] == "aws iot describe-endpoint --endpoint-type iot:Data-ATS --region eu-north-1"

@@ -78,6 +78,9 @@ def test_the_archive_is_gzip_by_date(name: str, title: str) -> None:
               if action == "s3:PutObject"]
     assert writes == [f"arn:aws:s3:::<ArchiveBucket>/archive/{name}/*",
                       f"arn:aws:s3:::<ArchiveBucket>/errors/archive/{name}/*"]
+    assert {action for action, _ in statements(properties(ingest(), f"{title}ArchiveRole"))} == {
+        "s3:AbortMultipartUpload", "s3:GetBucketLocation", "s3:GetObject", "s3:ListBucket",
+        "s3:ListBucketMultipartUploads", "s3:PutObject"}  # AWS's list for Firehose to S3
 
 
 @pytest.mark.parametrize("name, title", ROUTES)
@@ -97,7 +100,7 @@ def test_a_queue_waits_for_its_function_and_has_dead_letters(name: str, title: s
 
 def test_every_queue_is_encrypted_keeps_14_days_and_takes_tls_alone() -> None:
     queues = resources(ingest(), "AWS::SQS::Queue")
-    assert len(queues) == 7
+    assert len(queues) == 2 * len(ROUTES) + 1
     for queue in queues.values():
         assert queue["Properties"]["SqsManagedSseEnabled"] is True
         assert queue["Properties"]["MessageRetentionPeriod"] == DEAD_LETTER_DAYS * 24 * 3600 == 1_209_600
@@ -109,28 +112,37 @@ def test_every_queue_is_encrypted_keeps_14_days_and_takes_tls_alone() -> None:
     assert closed == set(queues)
 
 
-def test_every_queue_without_dead_letters_is_one_and_the_alarm_counts_it() -> None:
+def test_every_queue_without_dead_letters_is_one_and_has_an_alarm_without_arithmetic() -> None:
+    """FILL(metric, 0) would also fill the latest period, in which SQS's metric is late, and the alarm stay silent."""
     queues = resources(ingest(), "AWS::SQS::Queue")
     dead = {name for name, queue in queues.items() if "RedrivePolicy" not in queue["Properties"]}
-    assert dead == {"ReadingsDeadLetters", "EventsDeadLetters", "AlertsDeadLetters", "StreamDeadLetters"}
-    (alarm,) = (one["Properties"] for one in resources(ingest(), "AWS::CloudWatch::Alarm").values())
-    counted = [one["MetricStat"] for one in alarm["Metrics"] if "MetricStat" in one]
-    assert {one["Metric"]["Dimensions"][0]["Value"]["Fn::GetAtt"][0] for one in counted} == dead
-    assert {one["Metric"]["MetricName"] for one in counted} == {"ApproximateNumberOfMessagesVisible"}
-    (expression,) = (one["Expression"] for one in alarm["Metrics"] if "Expression" in one)
-    assert all(f"FILL({one['Id']}, 0)" in expression for one in alarm["Metrics"] if "MetricStat" in one)
-    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (0, "GreaterThanThreshold")
-    assert [text(arn) for arn in alarm["AlarmActions"]] == ["<Operations>"]
+    assert dead == {*(f"{title}DeadLetters" for _, title in ROUTES), "StreamDeadLetters"}
+    alarms = [one["Properties"] for one in resources(ingest(), "AWS::CloudWatch::Alarm").values()]
+    watched = sorted(alarm["Dimensions"][0]["Value"]["Fn::GetAtt"][0] for alarm in alarms)
+    assert watched == sorted(dead)
+    for alarm in alarms:
+        assert "Metrics" not in alarm and alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
+        assert (alarm["Statistic"], alarm["Threshold"], alarm["ComparisonOperator"]) == (
+            "Maximum", 0, "GreaterThanThreshold")
+        assert alarm["TreatMissingData"] == "notBreaching"
+        assert [text(arn) for arn in alarm["AlarmActions"]] == ["<Operations>"]
+
+
+def test_a_backlog_of_events_does_not_crowd_the_partition_of_its_camera() -> None:
+    bounds = {name: properties(ingest(), f"{title}Mapping").get("ScalingConfig") for name, title in ROUTES}
+    assert bounds.pop("events") == {"MaximumConcurrency": 5}
+    assert set(bounds.values()) == {None}  # bounded, a mapping polls more: it costs
 
 
 def test_functions_are_small_arm_and_logged() -> None:
     functions = resources(ingest(), "AWS::Lambda::Function")
     assert {one["Properties"]["Handler"] for one in functions.values()} == {
-        "lambdas.persist.handler", "lambdas.alert.handler", "lambdas.aggregate.handler"}
+        "lambdas.persist.handler", "lambdas.alert.handler", "lambdas.aggregate.handler",
+        "lambdas.status.handler"}
     for one in functions.values():
         found = one["Properties"]
         assert found["Runtime"] == "python3.13" and found["Architectures"] == ["arm64"]
-        assert 256 <= found["MemorySize"] <= 512 and TIMEOUT_S <= found["Timeout"] <= 60
+        assert 256 <= found["MemorySize"] <= 512 and TIMEOUT_S <= found["Timeout"] <= 120
         assert found["LoggingConfig"]["LogFormat"] == "JSON"
         group = properties(ingest(), text(found["LoggingConfig"]["LogGroup"]).strip("<>"))
         assert group["RetentionInDays"] == 30
@@ -144,6 +156,7 @@ def test_functions_get_what_they_read_from_the_environment() -> None:
 
     assert environment("Persist") == {"READINGS_TABLE": "<ReadingsTable>", "RETENTION_DAYS": "30", "RECEIPTS": "on"}
     assert environment("Alert") == {"ALERTS_TABLE": "<AlertsTable>", "RETENTION_DAYS": "30", "RECEIPTS": "on"}
+    assert environment("Status") == {"ROLLUPS_TABLE": "<RollupsTable>", "ROLLUP_RETENTION_DAYS": "400"}
     assert environment("Aggregate") == {"ROLLUPS_TABLE": "<RollupsTable>", "ROLLUP_RETENTION_DAYS": "400"}
     assert environment("Persist", ("receipts", "off"))["RECEIPTS"] == "off"
 
@@ -159,6 +172,8 @@ STREAM = ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIt
                  ("dynamodb:BatchWriteItem", f"{TABLE}<ReadingsTable>"), RECEIPT}),
     ("Alert", {*((action, "<AlertsQueue.Arn>") for action in CONSUMER),
                ("dynamodb:BatchWriteItem", f"{TABLE}<AlertsTable>"), RECEIPT}),
+    ("Status", {*((action, "<StatusQueue.Arn>") for action in CONSUMER),
+                ("dynamodb:PutItem", f"{TABLE}<RollupsTable>")}),
     ("Aggregate", {*((action, "<ReadingsStream>") for action in STREAM), ("dynamodb:ListStreams", "*"),
                    ("dynamodb:UpdateItem", f"{TABLE}<RollupsTable>"),
                    ("dynamodb:BatchWriteItem", f"{TABLE}<RollupsTable>"),

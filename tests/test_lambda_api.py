@@ -197,9 +197,10 @@ def test_an_answer_stays_below_what_lambda_refuses() -> None:
 
 def test_expired_readings_are_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETENTION_DAYS", "1")
-    old = int(time.time() * 1000) - 25 * 3_600_000
-    store(readings(row(1, {"sensor2": 1}, received_ms=old)),
-          readings(row(2, {"sensor2": 2}, received_ms=old + 7_200_000)))
+    now_s = int(time.time())
+    store(readings(row(1, {"sensor2": 1}, received_ms=now_s * 1000)),
+          readings(row(2, {"sensor2": 2}, received_ms=(now_s + 7_200) * 1000)))
+    monkeypatch.setattr(time, "time", lambda: now_s + 25 * 3_600)  # DynamoDB itself deletes days late
     assert [reading["number"] for reading in get(READINGS, PI)["readings"]] == [2]
 
 
@@ -356,9 +357,16 @@ def code(value: Any) -> str:
     ({"cursor": code(["r#00000000000000001#" + "0" * 24, True])}, "cursor"), ({"cursor": code(7)}, "cursor"),
     ({"cursor": code(["e#edge-data#0", 1])}, "cursor"), ({"cursor": code([["r#"], 1])}, "cursor"),
     ({"cursor": base64.b64encode(b"\xff\xfe").decode()}, "cursor"),
+    ({"cursor": base64.b64encode(b"[" * 6000).decode()}, "cursor"),
 ))
 def test_a_wrong_parameter_is_named(query: dict[str, str], detail: str) -> None:
     assert detail in refused(400, f"GET {READINGS}", PI, **query)
+
+
+def test_the_epoch_is_a_moment_like_any_other() -> None:
+    store(readings(row(1, {"sensor2": 1})))
+    assert get(READINGS, PI, to="0")["readings"] == [] and get(ROLLUPS, PI, to="0")["rollups"] == []
+    assert len(get(READINGS, PI, from_="0")["readings"]) == 1
 
 
 def test_a_wrong_range_or_day_is_named() -> None:
@@ -409,3 +417,12 @@ def test_a_fault_of_ours_leaks_nothing_and_is_logged(error: Exception, caplog: p
     Refusing("dynamodb", refuse)
     assert "secret" not in refused(500, "GET /devices")
     assert "arn:aws:secret" in caplog.text
+
+
+def test_a_bridge_clock_that_was_set_back_hides_nothing_from_a_range() -> None:
+    hour_ms = 3_600_000
+    ahead = readings(*[row(n, {"sensor2": 1}, received_ms=T0_MS + hour_ms + n) for n in range(5)])
+    corrected = readings(*[row(100 + n, {"sensor2": 2}, received_ms=T0_MS - hour_ms + n) for n in range(5)])
+    store(ahead, corrected)
+    found = get(READINGS, PI, from_=T0_MS // 1000 - 60)["readings"]
+    assert sum(reading["values"]["sensor2"] == 1 for reading in found) == 5

@@ -157,19 +157,30 @@ def test_a_throttled_table_fails_the_records_and_sends_no_receipt(monkeypatch: p
 
 
 class ShortOfTime:
-    """Lambda's context: each question costs five seconds of the fifteen that there are."""
+    """Lambda's context, asked before each record and each chunk of items: it has time for so many of these steps."""
 
-    left_ms = 20_000
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
 
     def get_remaining_time_in_millis(self) -> int:
-        self.left_ms -= 5000
-        return self.left_ms
+        self._steps -= 1
+        return table.SPARE_MS if self._steps >= 0 else table.SPARE_MS - 1
 
 
 def test_records_for_which_no_time_is_left_come_again_and_the_others_are_receipted() -> None:
     bodies = [body(n) for n in range(5)]
-    assert failures(persist.handler(sqs(*bodies), ShortOfTime())) == ["m2", "m3", "m4"]
+    assert failures(persist.handler(sqs(*bodies), ShortOfTime(4))) == ["m2", "m3", "m4"]
     assert published() == [(RECEIPTS, {"v": 1, "ids": ids(*bodies[:2])})] and len(dump("readings")) == 2
+
+
+def test_a_batch_of_many_events_takes_no_time_from_the_receipts_of_the_others() -> None:
+    """A full batch of events is hundreds of writes: one throttled partition must not cost the whole invocation."""
+    bodies = [body(1), by_rule(sealed("events", {"camera-01": [event(i, i) for i in range(60)]})), body(2)]
+    assert failures(persist.handler(sqs(*bodies), ShortOfTime(5))) == ["m1", "m2"]
+    assert published() == [(RECEIPTS, {"v": 1, "ids": ids(bodies[0])})]
+    assert len(dump("readings")) == 1 + 2 * table.PUT_CHUNK
+    fresh_container()
+    assert failures(persisted(*bodies)) == [] and len(dump("readings")) == 62
 
 
 def test_one_refused_write_fails_its_record_alone() -> None:

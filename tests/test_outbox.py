@@ -16,6 +16,7 @@ from contract.alerts import Classified
 from edge_bridge.counters import Counters
 from edge_bridge.outbox import Intake, Outbox
 from edge_bridge.packer import FULL_BYTES, Packer
+from edge_bridge.retention import Limits, Retention
 from edge_bridge.rows import ANOMALY, UNCLASSIFIED, LiveLine, Rows
 from edge_bridge.schema import SCHEMA_VERSION, Store, StoreError
 from edge_bridge.shipments import ALERTS, BACKFILL, LIVE, SENT, Shipments
@@ -182,6 +183,58 @@ def test_items_of_a_device_never_overlap_though_lanes_took_turns(parts: Parts) -
     assert values == [[2], [1], [3]], "not [1, 3] in one batch, around the 2 that went out live"
 
 
+def test_a_row_that_fits_no_batch_is_dead_lettered_when_it_is_sealed(parts: Parts) -> None:
+    parts.commit(("a", 1), extra="\x7f" * 30_000)  # six bytes each in JSON
+    parts.commit(("a", 2))
+    parts.now_s += 11
+    while parts.packer.seal_rows(BACKFILL):
+        pass
+    assert [int(row.values["sensor2"]) for _, row in parts.sealed_rows()] == [2]
+    (reason,), = parts.store.read().execute("SELECT reason FROM dead_letters").fetchall()
+    assert reason == "batch too large"
+
+
+def test_a_device_with_readings_and_events_fills_its_batches(parts: Parts) -> None:
+    for index in range(50):
+        intake = Intake()
+        reading = b'{"timestamp": %d.5, "sensor2": 1}' % (1_800_000_000 + index)
+        event = b'{"timestamp": 1800000000, "persons_detected": 1}'
+        intake.rows["readings"].append(("a", int(parts.now_s * 1000), reading, None))
+        intake.rows["events"].append(("a", int(parts.now_s * 1000), event, f'["edge-data",0,{index},1]'))
+        intake.counts["", "readings_in"] += 1
+        intake.counts["", "events_in"] += 1
+        parts.outbox.commit(intake)
+    parts.now_s += 11
+    while parts.packer.seal_rows(BACKFILL):
+        pass
+    assert [sum(s.counts.values()) for s in parts.shipments.all()] == [50, 50]
+
+
+def test_alerts_that_do_not_fit_one_message_go_in_several(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "scored.db", scoring=True)
+    first = parts.commit(*[("a", 9)] * 6)
+    rows = parts.rows.read("readings", 0, 1 << 62, 10)
+    long = [classified(row)._replace(timestamp="1" * 30_000) for row in rows]
+    parts.rows.mark(first + 5, {row.id: ANOMALY for row in rows},
+                    [(row.id, "a", one) for row, one in zip(rows, long, strict=True)], {})
+    assert parts.packer.seal_alerts(3)
+    sealed = [s for s in parts.shipments.all() if s.route == ALERTS]
+    assert sum(s.counts["a"] for s in sealed) == 6 and len(sealed) == 2
+    parts.store.close()
+
+
+def test_scoring_goes_on_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "scored.db", scoring=True)
+    last = parts.commit(("a", 1))
+    parts.rows.mark(last, {}, [], {})
+    parts.now_s += 11
+    assert parts.packer.seal_rows(BACKFILL)
+    parts.store.close()
+    again = Parts(tmp_path / "scored.db", scoring=True, now_s=1_700_000_000.0)
+    assert again.commit(("a", 2)) > last and len(again.rows.unscored(10)) == 1
+    again.store.close()
+
+
 def test_young_rows_wait_for_company_unless_the_clock_was_set_back(parts: Parts) -> None:
     parts.commit(("a", 1))
     assert not parts.packer.seal_rows(BACKFILL)
@@ -316,6 +369,8 @@ class OutboxModel(RuleBasedStateMachine):
         self.committed: Counter[int] = Counter()
         self.delivered: Counter[int] = Counter()
         self.bytes_of: dict[str, bytes] = {}
+        self.dropped: Counter[int] = Counter()
+        self.marks_dropped = 0
         self.next_value = 0
 
     @rule(n=st.integers(1, 5), device=st.sampled_from(["a", "b"]))
@@ -362,6 +417,25 @@ class OutboxModel(RuleBasedStateMachine):
                 self.delivered.update(int(row.values["sensor2"]) for row in batch.unpack(series))
         self.parts.shipments.delivered([shipment.name])
 
+    def held(self) -> tuple[Counter[int], int]:
+        """What this outbox holds: the readings, and how many unsealed ones are marked."""
+        rows = self.parts.rows.read("readings", 0, 1 << 62, 10_000)
+        held = Counter(int(numbers.loads(row.payload)["sensor2"]) for row in rows)
+        held.update(int(row.values["sensor2"]) for _, row in self.parts.sealed_rows())
+        return held, sum(row.mark == ANOMALY for row in rows)
+
+    @rule(times=st.integers(1, 3), by_age=st.booleans())
+    def drop(self, times: int, by_age: bool) -> None:
+        retention = Retention(self.parts.store, self.parts.rows, self.parts.shipments, self.parts.live,
+                              Limits(1, 12.0, True), now_s=lambda: self.parts.now_s)
+        before, marked_before = self.held()
+        for _ in range(times):
+            retention._drop_some(int((self.parts.now_s - 12) * 1000) if by_age else None, "age" if by_age else "size")
+        after, marked_after = self.held()
+        self.dropped += before - after
+        self.marks_dropped += marked_before - marked_after
+        assert not after - before
+
     @rule()
     def crash(self) -> None:
         now_s = self.parts.now_s + 1
@@ -375,7 +449,11 @@ class OutboxModel(RuleBasedStateMachine):
         waiting = Counter(int(numbers.loads(row.payload)["sensor2"])
                           for row in self.parts.rows.read("readings", 0, 1 << 62, 10_000))
         sealed = Counter(int(row.values["sensor2"]) for _, row in self.parts.sealed_rows())
-        assert waiting + sealed + self.delivered == self.committed
+        assert waiting + sealed + self.delivered + self.dropped == self.committed
+        counted = sum(self.parts.counters.total(f"dropped.{reason}") for reason in ("size", "age"))
+        assert counted == sum(self.dropped.values())
+        now = self.parts.store.witness.now
+        assert now.rows - now.gone == sum(waiting.values()) + sum(sealed.values())
         assert self.parts.rows.waiting("readings") == sum(waiting.values())
 
     @invariant()
@@ -386,7 +464,7 @@ class OutboxModel(RuleBasedStateMachine):
         marked += sum(1 for sealed in self.bytes_of.values() if b'"kind":"readings"' in sealed
                       for series in batch.read(sealed).series
                       for row in batch.unpack(series) if row.mark == ANOMALY)
-        assert marked == self.parts.counters.total("anomalies")
+        assert marked + self.marks_dropped == self.parts.counters.total("anomalies")
 
     def teardown(self) -> None:
         if hasattr(self, "parts"):

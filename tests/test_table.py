@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -112,3 +113,12 @@ def test_a_function_can_be_imported_without_environment_or_aws(function: str) ->
     done = subprocess.run([sys.executable, "-c", code], cwd=EXAMPLES.parent.parent, env=environment, timeout=60,
                           capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_what_arrives_late_does_not_vanish_on_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETENTION_DAYS", "30")
+    now_s = int(time.time())
+    assert table.expires_at(now_s * 1000) == now_s + 30 * table.DAY_S
+    for moment_ms in (1_577_836_800_000, (now_s - 31 * table.DAY_S) * 1000, 0):
+        late = table.expires_at(moment_ms)
+        assert now_s + 30 * table.DAY_S < late <= now_s + 31 * table.DAY_S and late % table.DAY_S == 0

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from contract import numbers, topics
+from edge_bridge import alarms
 from edge_bridge import uplink as uplink_module
-from edge_bridge.events import Received
+from edge_bridge.alarms import Alarms
+from edge_bridge.certificates import Identity
+from edge_bridge.events import Disconnected, Received
 from edge_bridge.loopback import LoopbackConnection
 from edge_bridge.pacing import Bucket, full_jitter_s
 from edge_bridge.rows import ANOMALY
@@ -27,9 +30,12 @@ class Line:
     def __init__(self, path: Path, receipt_timeout_s: float = 60.0, receipts: bool = True, scoring: bool = False,
                  **connection: Any) -> None:
         self.parts = Parts(path, scoring, now_s=time.time())
+        self.alarms, self.took, self.ahead_s = Alarms(), list[tuple[str, float]](), 0.0
         self.connection = LoopbackConnection("T", **connection)
         self.uplink = Uplink(self.connection, self.parts.shipments, self.parts.packer, self.parts.live,
-                             Options("T", TOPICS, receipts, receipt_timeout_s))
+                             Options("T", TOPICS, receipts, receipt_timeout_s), raise_to=self.alarms,
+                             observe=lambda what, seconds: self.took.append((what, seconds)),
+                             now_s=lambda: time.time() + self.ahead_s)
         self.uplink.start()
 
     def commit(self, *values: float) -> None:
@@ -184,6 +190,95 @@ def test_a_message_that_is_no_receipt_is_named_and_passed_over(line: Callable[..
     one.connection.send_receipt(*one.connection.tokens())
     until(lambda: one.delivered() == 1, "delivery all the same")
     assert caplog.text.count("is no receipt") == 3
+
+
+def test_latencies_are_those_of_the_last_publish_and_of_the_first(line: Callable[..., Line]) -> None:
+    one = line(ack=False, receipt=False)
+    one.connection.connect()
+    one.commit(1)
+    [token] = until(one.connection.tokens, "a publish")
+    time.sleep(0.3)
+    one.connection.answer(token, "QUOTA_EXCEEDED")
+    until(lambda: len(one.connection.tokens()) == 2, "another try")
+    one.connection.answer(token)
+    until(lambda: one.took, "the PUBACK")
+    one.connection.send_receipt(token)
+    until(lambda: one.delivered() == 1, "delivery")
+    (puback, puback_s), (receipt, receipt_s) = one.took
+    assert (puback, receipt) == ("puback", "receipt") and receipt_s >= 0.3 and receipt_s - puback_s >= 0.29
+    figures = one.uplink.figures
+    assert (figures.publishes, figures.not_accepted, figures.resends, figures.connects) == (2, 1, 0, 1)
+    assert figures.published_bytes == 2 * len(one.connection.published[0][1])
+
+
+def test_missing_receipts_raise_an_alarm_until_they_come(line: Callable[..., Line],
+                                                        caplog: pytest.LogCaptureFixture) -> None:
+    one = line(receipt=False, receipt_timeout_s=0.3)
+    one.connection.connect()
+    one.commit(1)
+    until(lambda: alarms.NO_RECEIPT in one.alarms.up(), "the alarm")
+    until(lambda: one.uplink.figures.resends >= 2, "it to be sent again")
+    assert one.uplink.figures.receipts_overdue == 1 and caplog.text.count("alarm no_receipt") == 1
+    one.connection.send_receipt(*one.connection.tokens())
+    until(lambda: not one.alarms.up() and one.uplink.figures.receipts_overdue == 0, "the alarm to be over")
+
+
+def test_a_lost_session_is_no_missing_receipt(line: Callable[..., Line]) -> None:
+    one = line(receipt=False)
+    one.connection.connect()
+    one.commit(1)
+    until(lambda: one.parts.counters.total("sent") == 1, "a PUBACK without a receipt")
+    one.connection.disconnect()
+    one.connection.connect(resumed=False)
+    until(lambda: one.uplink.figures.resends == 1, "it to be sent again")
+    assert one.alarms.up() == {} and one.uplink.figures.receipts_overdue == 0
+
+
+def test_another_identity_is_taken_over_with_what_is_in_flight(line: Callable[..., Line]) -> None:
+    one = line(ack=False, receipt=False)
+    one.connection.connect()
+    one.commit(1)
+    [token] = until(one.connection.tokens, "a publish")
+    identity = Identity(b"c", b"k", b"r", 0.0)
+    one.uplink.connect_anew(identity)
+    until(lambda: one.connection.identities == [identity], "the change")
+    until(lambda: not one.uplink.connected, "the end of the connection")
+    one.connection.ack = one.connection.receipt = True
+    one.connection.connect(resumed=True)
+    until(lambda: one.delivered() == 1, "delivery")
+    assert one.connection.tokens() == [token, token] and len(one.sent_bytes()[token]) == 1
+
+
+def test_a_machine_that_slept_connects_anew_at_once(line: Callable[..., Line],
+                                                    caplog: pytest.LogCaptureFixture) -> None:
+    one = line()
+    one.connection.connect()
+    until(lambda: one.uplink.connected, "the connection")
+    one.ahead_s = uplink_module.SLEPT_S + 1
+    until(lambda: one.connection.identities == [None], "a new connection")
+    one.ahead_s = -3600.0  # a clock that is set back is no sleep
+    one.connection.connect(resumed=True)
+    one.commit(1)
+    until(lambda: one.delivered() == 1, "delivery")
+    assert one.connection.identities == [None] and "slept for 16 s" in caplog.text
+
+
+def test_a_cloud_that_refuses_raises_an_alarm_until_it_accepts(line: Callable[..., Line]) -> None:
+    one = line()
+    one.connection._post(Disconnected("the link is down"))
+    one.connection._post(Disconnected("refused: NOT_AUTHORIZED", refused=True))
+    until(lambda: alarms.REFUSED in one.alarms.up(), "the alarm")
+    one.connection.connect()
+    until(lambda: not one.alarms.up(), "the alarm to be over")
+
+
+def test_the_last_words_go_out_after_everything_else(line: Callable[..., Line]) -> None:
+    one = line()
+    one.connection.connect()
+    until(lambda: one.uplink.connected, "the connection")
+    one.parts.commit(("a", 1))
+    one.uplink.stop(5.0, lambda: b"%d delivered" % one.delivered())
+    assert one.connection.published[-1][:2] == ("edgecloud/status/T", b"1 delivered")
 
 
 def test_stop_seals_and_delivers_what_is_there_whatever_its_age(line: Callable[..., Line]) -> None:

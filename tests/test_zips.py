@@ -17,7 +17,7 @@ from aws_cdk import aws_lambda as lambda_  # noqa: E402
 
 from infra.functions import package  # noqa: E402
 
-NAMES = ("aggregate", "alert", "api", "persist")
+NAMES = ("aggregate", "alert", "api", "persist", "status")
 CONTRACT = sorted(f"contract/{path.name}" for path in (ROOT / "contract").glob("*.py"))
 
 
