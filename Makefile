@@ -28,8 +28,8 @@ setup-dev: python
 demo: setup ## the whole system on this machine [SECONDS=30] [REPORT=report.json] [LAN=1] [CONTEXT="k=v ..."]
 	@EDGECLOUD_STARTED=$(STARTED) $(PY) -m deploy.demo --seconds "$(SECONDS)" --report "$(REPORT)" --context "$(CONTEXT)" $(if $(LAN),--lan,)
 
-test: setup-dev check ## every test that needs no network account
-	@$(PY) -m pytest -q
+test: setup-dev ## everything that `check` does, and every test; needs no network account
+	@$(PY) -m deploy.check --tests
 
 scorecard: setup-dev ## what is lost, doubled or misordered under faults, to docs/scorecard.md [FULL=1] [SEED=n] [ONLY=row]
 	@$(PY) -m tests.scorecard $(if $(FULL),--full,) $(if $(SEED),--seed $(SEED),) $(if $(ONLY),--only $(ONLY),)

@@ -1,4 +1,4 @@
-"""`make check`: style, types, imports, templates, wheels. Writes nothing in the tree; every finding is printed."""
+"""`make check`: style, types, imports, templates, wheels; `make test` adds the tests. Writes nothing in the tree."""
 import itertools
 import subprocess
 import sys
@@ -47,8 +47,13 @@ def wheel_checks(pool: Executor) -> list[Future[bool]]:
     return [pool.submit(wheels, platform, python) for platform, python in itertools.product(PLATFORMS, PYTHONS)]
 
 
+def tests() -> bool:
+    """The whole test-suite, its words as they come."""
+    return subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=ROOT).returncode == 0
+
+
 def main() -> int:
-    """Exit 0 when every check passes."""
+    """Exit 0 when every check passes; with --tests the test-suite is one of them."""
     with ThreadPoolExecutor(8) as pool:
         waiting = wheel_checks(pool)
         results = [
@@ -56,8 +61,10 @@ def main() -> int:
             run("mypy", sys.executable, "-m", "mypy"),
             run("imports", sys.executable, "-m", "pytest", "-q", "tests/test_architecture.py"),
             templates(),
-            *(future.result() for future in waiting),
         ]
+        if "--tests" in sys.argv[1:] and all(results):
+            results.append(tests())
+        results += [future.result() for future in waiting]
     return 0 if all(results) else 1
 
 
