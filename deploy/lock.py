@@ -5,7 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "deploy" / "locks"
-SETS = {"uv": ("setup",), "base": ("cloud", "bridge"), "bridge": ("bridge",), "dev": ("cloud", "bridge", "dev")}
+SETS = {"uv": ("setup",), "base": ("cloud", "bridge"), "bridge": ("bridge", "fast"), "camera": ("camera",),
+        "dev": ("cloud", "bridge", "fast", "camera", "dev")}
 COMPILE = ("pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes",
            "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links")
 
