@@ -8,7 +8,8 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from edge_bridge.counters import Counters, Counts
@@ -82,9 +83,9 @@ class Shipments:
                 self._counters.write(db, changes)
         except _RowsGone:
             return None
-        self._counters.add(changes)
         shipment = Shipment(cursor.lastrowid or 0, name, route, lane, counts, oldest_ms, len(sealed))
         with self._lock:
+            self._counters.add(changes)
             self._by_name[name] = shipment
         self._store.witness.note(sealed=shipment.id)
         return shipment
@@ -158,6 +159,12 @@ class Shipments:
             if found:
                 found.offered_s = now_s
         return found
+
+    @contextmanager
+    def held(self) -> Iterator[list[Shipment]]:
+        """Every undelivered shipment; none comes or goes, nor is counted as having done so, inside this block."""
+        with self._lock:
+            yield list(self._by_name.values())
 
     def unsent(self, lane: str) -> int:
         """How many of a lane wait or are in flight."""

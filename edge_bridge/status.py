@@ -66,7 +66,7 @@ class Ledger:
         receipted; their sum is what this outbox still holds.
         """
         now_ms = int(self._now_s() * 1000)
-        oldest, waiting, by_device = self._oldest_unsent(), self._waiting(), self._counters.by_device()
+        oldest, (waiting, by_device) = self._oldest_unsent(), self._held()
         oldest_s = max(0.0, (now_ms - oldest[1]) / 1000) if oldest else 0.0
         totals = {name: sum(_value(counts, name) for counts in by_device.values()) for name in COUNTERS}
         return {
@@ -97,14 +97,21 @@ class Ledger:
             "published_bytes_per_s": _rounded(rates["published_bytes"].per_s() or 0.0),
         }
 
-    def _waiting(self) -> dict[str, int]:
-        unsealed = sum(self._rows.waiting(route) for route in ("readings", "events"))
+    def _held(self) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+        """What waits in which lane, and the counters of the very same moment: their sums agree."""
         first_live_id = self._live.first_live_id()
         live = 0 if first_live_id is None else self._rows.count_from(first_live_id)
-        waiting = {ALERTS: self._rows.waiting(ALERTS), LIVE: live, BACKFILL: max(0, unsealed - live), "unreceipted": 0}
-        for shipment in self._shipments.all():
-            waiting["unreceipted" if shipment.state == SENT else shipment.lane] += sum(shipment.counts.values())
-        return waiting
+        with self._shipments.held() as shipments:
+            by_device = self._counters.by_device()
+            totals = by_device.get("", {})
+            unsealed = {route: totals.get(route + "_in", 0) - totals.get(route + "_sealed", 0)
+                        for route in ("readings", "events", ALERTS)}
+            rows = unsealed["readings"] + unsealed["events"]
+            live = min(live, rows)
+            waiting = {ALERTS: unsealed[ALERTS], LIVE: live, BACKFILL: rows - live, "unreceipted": 0}
+            for shipment in shipments:
+                waiting["unreceipted" if shipment.state == SENT else shipment.lane] += sum(shipment.counts.values())
+        return waiting, by_device
 
 
 def _value(counts: dict[str, int], name: str) -> int:
