@@ -1,5 +1,6 @@
 """How publishing goes: uplink.py tells what it published and what came back; figures, latencies and the alarm for
 receipts that do not come go to the status and the metrics."""
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Receipts:
         self._timeout_s, self._alarms, self._observe, self._clock = timeout_s, raise_to, observe, clock
         self._started_s = clock()
         self._published_s: dict[str, tuple[float, float]] = {}  # when each was first and last published
+        self._came_s: dict[str, tuple[float, float]] = {}  # by route: when the last came, and for a publish of when
         self._overdue: set[str] = set()
         self.figures = Figures()
 
@@ -50,10 +52,21 @@ class Receipts:
         if name in self._published_s:
             self._observe("puback", self._clock() - self._published_s[name][1])
 
-    def came(self, name: str) -> None:
+    def came(self, name: str, route: str) -> None:
         """Its receipt came: measured from the first publish of this process."""
         if name in self._published_s:
-            self._observe("receipt", self._clock() - self._published_s.pop(name)[0])
+            now_s, first_s = self._clock(), self._published_s.pop(name)[0]
+            self._came_s[route] = now_s, max(first_s, self._came_s.get(route, (0.0, first_s))[1])
+            self._observe("receipt", now_s - first_s)
+
+    def is_coming(self, name: str, route: str) -> bool:
+        """Is a receipt that is late only slow? Receipts of its route come, and none yet for what was published later:
+        the cloud has a queue, and the same message once more would only make it longer."""
+        now_s = self._clock()
+        _, published_s = self._published_s.get(name, (0.0, -math.inf))
+        came_s, newest_s = self._came_s.get(route, (-math.inf, 0.0))
+        timed_out = now_s - published_s >= self._timeout_s  # else it is due for another reason: a session was lost
+        return timed_out and now_s - came_s < self._timeout_s and newest_s < published_s
 
     def forget(self, names: Iterable[str]) -> None:
         """These are delivered."""

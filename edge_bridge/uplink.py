@@ -130,9 +130,11 @@ class Uplink:
             self._take_events(wait_s)
             try:
                 self._note()
-                self._seal()
+                sealed = self._seal()
                 self._disk_failing = False
                 wait_s = self._publish_due()
+                if sealed:
+                    wait_s = 0.0  # there may be more to seal
             except sqlite3.Error as error:
                 if not self._disk_failing:
                     log.error("outbox: the uplink cannot use it (%s) and tries again; free space, or check the volume",
@@ -233,7 +235,7 @@ class Uplink:
         for name in ids:
             shipment = self._shipments.get(name)
             if shipment is not None:
-                self._receipts.came(name)
+                self._receipts.came(name, shipment.route)
                 shipment.due_s = math.inf
                 self._receipted.add(name)
 
@@ -288,14 +290,16 @@ class Uplink:
             self._shipments.sent(accepted)
             self._accepted.clear()
 
-    def _seal(self) -> None:
-        """Seal only what can soon be sent: while the link is down rows gather, and go in full batches afterwards."""
+    def _seal(self) -> bool:
+        """Seal only what can soon be sent: while the link is down rows gather, and go in full batches afterwards.
+
+        A full batch takes a tenth of a second: one a turn, so that alerts need not wait for several. True: one was.
+        """
         if not self.connected:
-            return
+            return False
         self._packer.seal_alerts(int(self._alerts.tokens()) - self._shipments.unsent(ALERTS))
-        for lane in (LIVE, BACKFILL):
-            while self._shipments.unsent(lane) < SEALED_AHEAD and self._packer.seal_rows(lane, self._stopping.is_set()):
-                pass  # until enough is sealed or nothing more is due
+        return any(self._shipments.unsent(lane) < SEALED_AHEAD and self._packer.seal_rows(lane, self._stopping.is_set())
+                   for lane in (LIVE, BACKFILL))
 
     def _publish_due(self) -> float:
         """Publish what may go now; returns for how many seconds there is nothing to do."""
@@ -313,14 +317,22 @@ class Uplink:
 
     def _next(self) -> Shipment | None:
         """Alerts first, then live; backfill gets its share even while live data would take all."""
-        if self._alerts.ready_in_s() == 0.0 and (alert := self._shipments.due(ALERTS)):
+        if self._alerts.ready_in_s() == 0.0 and (alert := self._due(ALERTS)):
             return alert
-        live = self._shipments.due(LIVE)
+        live = self._due(LIVE)
         if live is None or self._live_in_a_row >= BACKFILL_SHARE - 1:
             self._live_in_a_row = 0
-            return self._shipments.due(BACKFILL) or live
+            return self._due(BACKFILL) or live
         self._live_in_a_row += 1
         return live
+
+    def _due(self, lane: str) -> Shipment | None:
+        """What is due, save for messages whose receipt only takes long: the cloud is still at earlier ones."""
+        while (found := self._shipments.due(lane)) and found.state == SENT:
+            if not self._receipts.is_coming(found.name, found.route):
+                break
+            found.due_s = self._clock() + self._options.receipt_timeout_s / 4
+        return found
 
     def _publish(self, shipment: Shipment) -> None:
         sealed = self._shipments.sealed(shipment)

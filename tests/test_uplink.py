@@ -14,6 +14,7 @@ from edge_bridge.certificates import Identity
 from edge_bridge.events import Disconnected, Received
 from edge_bridge.loopback import LoopbackConnection
 from edge_bridge.pacing import Bucket, full_jitter_s
+from edge_bridge.receipts import Receipts
 from edge_bridge.rows import ANOMALY
 from edge_bridge.shipments import SENT
 from edge_bridge.uplink import Options, Uplink
@@ -221,6 +222,38 @@ def test_missing_receipts_raise_an_alarm_until_they_come(line: Callable[..., Lin
     assert one.uplink.figures.receipts_overdue == 1 and caplog.text.count("alarm no_receipt") == 1
     one.connection.send_receipt(*one.connection.tokens())
     until(lambda: not one.alarms.up() and one.uplink.figures.receipts_overdue == 0, "the alarm to be over")
+
+
+def test_a_late_receipt_is_waited_for_while_those_of_earlier_messages_come() -> None:
+    now_s = [0.0]
+    receipts = Receipts(10.0, Alarms(), lambda what, seconds: None, lambda: now_s[0])
+    for at, name in enumerate(("first", "second", "third", "fourth")):
+        now_s[0] = float(at)
+        receipts.published(name, 1, accepted_before=False)
+    now_s[0] = 14.0
+    assert not receipts.is_coming("second", "readings")  # silence
+    receipts.came("first", "readings")
+    assert receipts.is_coming("second", "readings") and not receipts.is_coming("second", "alerts")
+    receipts.came("third", "readings")
+    assert not receipts.is_coming("second", "readings") and receipts.is_coming("fourth", "readings")  # overtaken
+    now_s[0] = 25.0
+    assert not receipts.is_coming("fourth", "readings")  # silence again
+    assert not receipts.is_coming("of an earlier process", "readings")
+
+
+def test_a_slow_cloud_is_not_sent_everything_twice(line: Callable[..., Line]) -> None:
+    one = line(receipt=False, receipt_timeout_s=1.5)
+    one.connection.connect()
+    names: list[str] = []
+    for n in range(1, 13):  # a receipt every 0.3 s, the last after 3.6 s
+        one.commit(n)
+        until(lambda n=n: len(set(one.connection.tokens())) == n, "a publish")
+    names = list(dict.fromkeys(one.connection.tokens()))
+    for n, name in enumerate(names, 1):
+        time.sleep(0.3)
+        one.connection.send_receipt(name)
+        until(lambda n=n: one.delivered() == n, "delivery")
+    assert len(one.connection.tokens()) == len(names) == 12 and one.uplink.figures.resends == 0
 
 
 def test_a_lost_session_is_no_missing_receipt(line: Callable[..., Line]) -> None:
