@@ -63,6 +63,13 @@ TABLE = (
     Row("skipped_total", COUNTER, "Readings that a publisher dropped before the bridge got them.", _field("skipped")),
     Row("anomalies_total", COUNTER, "Readings found anomalous.", _field("anomalies")),
     Row("unclassified_total", COUNTER, "Readings that went on without a verdict.", _field("unclassified")),
+    Row("clock_untrusted_total", COUNTER, "Readings whose timestamp is over 7 days before or 5 minutes after their "
+        "receipt; the cloud counts them at the minute of receipt.", _field("clock_untrusted")),
+    Row("replayed_total", COUNTER, "Dead letters taken in again by `deadletters replay`.", _field("replayed")),
+    Row("dead_letters_dropped_total", COUNTER, "Dead letters that gave way to newer ones; they are counted, not kept.",
+        _field("dead_letters_dropped")),
+    Row("salvages_total", COUNTER, "Damaged outbox files that were set aside and recovered.", _field("salvages")),
+    Row("lost_total", COUNTER, "Readings and events that could not be read from a damaged outbox.", _field("lost")),
     Row("publishes_total", COUNTER, "Messages published to AWS IoT since the start.", _field("publishes")),
     Row("published_bytes_total", COUNTER, "Their payloads' bytes.", _field("published_bytes")),
     Row("publishes_per_second", GAUGE, "Publish rate over the last minute.", _field("publishes_per_s")),

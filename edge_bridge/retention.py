@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from edge_bridge.alarms import OUTBOX_FULL, Alarms
 from edge_bridge.rows import LiveLine, Rows, clock_was_set
 from edge_bridge.schema import Store
 from edge_bridge.shipments import ALERTS, BACKFILL, LIVE, Shipments
@@ -37,9 +38,11 @@ class Retention:
     """Measures the outbox against its limits; `full` is asked by the intake's thread, `keep_up` called by another."""
 
     def __init__(self, store: Store, rows: Rows, shipments: Shipments, live: LiveLine, limits: Limits,
-                 now_s: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic) -> None:
+                 now_s: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic,
+                 raise_to: Alarms | None = None) -> None:
         self._store, self._rows, self._shipments, self._live = store, rows, shipments, live
         self.limits, self._now_s, self._clock = limits, now_s, clock
+        self._alarms = raise_to or Alarms()
         self._aged = False
         self._was_full = False
         self._episode = 0  # dropped in the present one
@@ -59,18 +62,20 @@ class Retention:
         if is_full and not self._was_full:
             self._say_full(used_bytes)
         elif self._was_full and not is_full:
-            log.info("outbox: has room again; readings are acknowledged")
+            self._alarms.cleared(OUTBOX_FULL)
         self._was_full = is_full
         return is_full
 
     def _say_full(self, used_bytes: int) -> None:
         if self._aged:
-            log.error("outbox: full, its oldest reading is older than RETENTION_DAYS; nothing is acknowledged until "
-                      "the cloud takes it (check the connection), or set RETENTION_DAYS higher or FULL=%s", DROP_OLDEST)
+            self._alarms.raised(OUTBOX_FULL, (
+                "its oldest reading is older than RETENTION_DAYS; nothing is acknowledged until the cloud takes it "
+                f"(check the connection), or set RETENTION_DAYS higher or FULL={DROP_OLDEST}"))
         elif not self.limits.drop_oldest:
-            log.error("outbox: full, %d of RETENTION_BYTES=%d are in use; nothing is acknowledged until the cloud "
-                      "takes some (check the connection), or set RETENTION_BYTES higher or FULL=%s", used_bytes,
-                      self.limits.size_bytes, DROP_OLDEST)
+            self._alarms.raised(OUTBOX_FULL, (
+                f"{used_bytes} of RETENTION_BYTES={self.limits.size_bytes} are in use; nothing is acknowledged until "
+                "the cloud takes some (check the connection), or set RETENTION_BYTES higher or "
+                f"FULL={DROP_OLDEST}"))
 
     def _anything_waits(self) -> bool:
         return bool(self._shipments.all()) or any(self._rows.waiting(route) for route in ("readings", "events", ALERTS))

@@ -17,7 +17,8 @@ from edge_bridge.rows import LiveLine, Rows
 from edge_bridge.shipments import ALERTS, BACKFILL, LIVE, SENT, Shipments
 
 COUNTERS = ("received", "committed", "sent", "delivered", "alerts_delivered", "dropped", "dead_lettered", "repeats",
-            "possible_duplicates", "out_of_turn", "skipped", "anomalies", "unclassified")
+            "possible_duplicates", "out_of_turn", "skipped", "anomalies", "unclassified", "clock_untrusted", "replayed",
+            "dead_letters_dropped", "salvages", "lost")
 REASONS = ("dropped", "alerts_dropped", "dead_lettered")  # counted as "<name>.<reason>", too
 MOST_MESSAGE_BYTES = 120_000  # of the 128 KiB of a message: the rule adds the site
 DAY_S, HOUR_S = 24 * 3600, 3600
