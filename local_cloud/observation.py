@@ -119,12 +119,13 @@ def switch(services: LocalServices, switches: dict[str, Any]) -> dict[str, Any]:
     """Set fault switches; ValueError for an unknown one. Returns the switches' state.
 
     {"gateway": {"throttle": {"bytes_per_s": 1000}}, "kill_function": "name", "rules": {"name": false},
-     "quotas": "lifted" | "enforced"}
+     "surface": true, "quotas": "lifted" | "enforced"}
     """
     known: dict[str, Callable[[LocalServices, Any], None]] = {
         "gateway": _switch_gateway,
         "kill_function": _kill_function,
         "rules": _switch_rules,
+        "surface": _surface_queues,
         "quotas": _switch_quotas,
     }
     unknown = sorted(set(switches) - set(known))
@@ -154,6 +155,14 @@ def _switch_rules(services: LocalServices, wanted: dict[str, bool]) -> None:
         if name not in services.rules.names():
             raise ValueError(f"no rule {name!r}; there are {', '.join(services.rules.names()) or 'none'}")
         services.rules.set_enabled(name, bool(enabled))
+
+
+def _surface_queues(services: LocalServices, wanted: bool) -> None:
+    """What a killed function had received need not wait for its visibility time-out, which may be minutes."""
+    for name in services.queues.names() if wanted else ():
+        queue = services.queues.by_name(name)
+        assert queue is not None
+        queue.surface()
 
 
 def _switch_quotas(services: LocalServices, wanted: str) -> None:

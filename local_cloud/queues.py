@@ -113,6 +113,15 @@ class Queue:
         self._unhide(entry)
         self._hide(entry, visibility_s)
 
+    def surface(self) -> int:
+        """Make every received message visible now, as if its visibility time-out were over; returns how many."""
+        hidden = [entry for entry in self._entries.values() if entry.hidden_until_s is not None and not entry.delayed]
+        for entry in hidden:
+            self._unhide(entry)
+            self._ready.append(entry.message.message_id)
+        self._wake()
+        return len(hidden)
+
     def depth(self) -> tuple[int, int, int]:
         """How many messages are (visible, in flight, delayed)."""
         self._surface()

@@ -56,6 +56,22 @@ def test_a_message_reappears_after_its_visibility_time_out_with_a_new_handle():
     run(story())
 
 
+def test_what_a_dead_receiver_held_can_be_made_visible_at_once():
+    async def story() -> None:
+        queue = service().create("q", {"VisibilityTimeout": "600"})
+        queue.send("held")
+        queue.send("later", delay_s=600)
+        [held] = await queue.receive()
+        assert queue.depth() == (0, 1, 1)
+        assert queue.surface() == 1 and queue.depth() == (1, 0, 1)
+        [again] = await queue.receive()
+        assert again.message_id == held.message_id and again.receive_count == 2
+        assert not queue.delete(held.receipt_handle) and queue.delete(again.receipt_handle)
+        assert queue.surface() == 0
+
+    run(story())
+
+
 def test_a_waiting_receiver_wakes_when_a_message_arrives():
     async def story() -> None:
         queue = service().create("q", {})

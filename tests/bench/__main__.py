@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import delivery, ingest, report, soak
+from tests.bench import delivery, ingest, report, soak, store
 from tests.bench.bridge_run import ROOT
 from tests.bench.cloud import Cloud
 from tests.bench.report import Row
@@ -26,6 +26,7 @@ def _ingest(directory: Path, quick: bool) -> list[Row]:
 def measures(minutes: float) -> dict[str, Callable[[Path, bool], list[Row]]]:
     """What can be measured, by name, in the order of a whole run."""
     return {"ingest": _ingest, "delivery": delivery.delivery, "backlog": delivery.backlog,
+            "store": store.store,
             "detector": lambda _, quick: soak.detector(quick),
             "soak": lambda directory, _: soak.soak(directory, minutes)}
 
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measures the bridge on this machine.")
     parser.add_argument("--only", choices=measures(0), action="append", help="measure only this (may be repeated)")
     parser.add_argument("--quick", action="store_true", help="small loads, to see that it runs")
-    parser.add_argument("--minutes", type=float, default=2.0, help="how long the soak lasts")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long the soak lasts")
     parser.add_argument("--out", type=Path, default=ROOT / "bench.json", help="where the figures go")
     chosen = parser.parse_args(arguments)
     rows: list[Row] = []

@@ -11,7 +11,9 @@ from deploy.processes import ROOT
 from tests.conftest import find_service
 from tests.scorecard import (
     report,
+    rows_cloud,
     rows_crash,
+    rows_detector,
     rows_disk,
     rows_foreign,
     rows_identity,
@@ -23,7 +25,8 @@ from tests.scorecard import (
 from tests.scorecard.faults import MATRIX, Fault
 from tests.scorecard.run import Outcome, Workers, jobs
 
-ROWS = (rows_crash, rows_disk, rows_network, rows_protocol, rows_sources, rows_foreign, rows_kafka, rows_identity)
+ROWS = (rows_crash, rows_disk, rows_network, rows_protocol, rows_sources, rows_foreign, rows_kafka, rows_identity,
+        rows_cloud, rows_detector)
 SEED = 20261122
 
 

@@ -1,12 +1,14 @@
 """The cloud of a scorecard run: one long-running local cloud, the synthesized template in it, shared by many sites."""
+import json
 import threading
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 from boto3.dynamodb.conditions import Key
 
 from deploy.pipeline import Pipeline, Plan
-from deploy.processes import ROOT
+from deploy.processes import ROOT, PartFailed
 from deploy.synth import synthesize
 from tests.kafka_rig import KafkaBroker
 
@@ -86,6 +88,23 @@ class World:
         """All switches off."""
         self.gateway(restore={}, accept_connects={}, throttle={"bytes_per_s": None}, clear={})
         self.rules(True)
+
+    def functions(self, *words: str) -> list[str]:
+        """Names of the deployed functions that have one of these words in them."""
+        with urllib.request.urlopen(self.pipeline.ready["endpoints"]["control"] + "/state", timeout=30) as answer:
+            names = json.load(answer)["functions"]
+        found = [name for name in names if any(word in name.lower() for word in words)]
+        if len(found) < len(words):
+            raise PartFailed(f"of the functions {', '.join(names)}, {found} are named like {words}; expected one each")
+        return found
+
+    def kill_function(self, name: str) -> None:
+        """SIGKILL of its process; the next invocation starts another."""
+        self.pipeline.control("/faults", {"kill_function": name})
+
+    def surface(self) -> None:
+        """The visibility time-outs of the queues' messages are over."""
+        self.pipeline.control("/faults", {"surface": True})
 
     def flush(self) -> None:
         """Have the cloud store and count all that it holds."""
