@@ -13,7 +13,7 @@ _WITHIN_S = 300.0
 
 
 def store(directory: Path, quick: bool) -> list[Row]:
-    """An outbox full of readings, until the last one's receipt; no target: on AWS it is not this machine that stores."""
+    """An outbox full of readings, until the last one's receipt; no target: on AWS another machine stores them."""
     count = QUICK_COUNT if quick else COUNT
     world = World(directory / "cloud", SharedKafka(directory / "kafka")).start()
     bridge = BridgeRun(
