@@ -1,5 +1,6 @@
 """`make check`: style, types, imports, templates, wheels; `make test` adds the tests. Writes nothing in the tree."""
 import itertools
+import os
 import subprocess
 import sys
 import tempfile
@@ -48,8 +49,10 @@ def wheel_checks(pool: Executor) -> list[Future[bool]]:
 
 
 def tests() -> bool:
-    """The whole test-suite, its words as they come."""
-    return subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=ROOT).returncode == 0
+    """The whole test-suite, its words as they come; one worker more than cores, since many tests wait for a process."""
+    workers = str(min(6, (os.cpu_count() or 1) + 1))
+    return subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", workers, "--dist", "loadfile"],
+                          cwd=ROOT).returncode == 0
 
 
 def main() -> int:

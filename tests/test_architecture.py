@@ -13,7 +13,7 @@ STDLIB = set(sys.stdlib_module_names)
 TABLE: dict[str, tuple[set[str], set[str]]] = {
     "contract": (set(), set()),
     "device": ({"contract"}, {"paho", "confluent_kafka"}),
-    "edge_bridge": ({"contract"}, {"paho", "confluent_kafka", "awsiot", "awscrt", "numpy", "sklearn",
+    "edge_bridge": ({"contract"}, {"paho", "confluent_kafka", "awsiot", "awscrt", "numpy", "numba", "sklearn",
                                    "prometheus_client"}),
     "lambdas": ({"contract", "lambdas.table"}, {"boto3", "botocore"}),
     "infra": ({"contract"}, {"aws_cdk", "constructs"}),

@@ -133,7 +133,7 @@ def test_the_report_is_a_table_and_a_file(tmp_path: Path) -> None:
 
 
 def test_one_part_can_be_measured_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(measures(1)) == ["ingest", "delivery", "backlog", "detector", "soak"]
+    assert list(measures(1)) == ["ingest", "delivery", "backlog", "store", "detector", "soak"]
     assert main(["--only", "detector", "--quick", "--out", str(tmp_path / "b.json")]) == 0
     assert "detector `seed`" in capsys.readouterr().out
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]

@@ -129,7 +129,7 @@ def test_the_report_adds_runs_up_and_keeps_controls_apart() -> None:
 
 def test_the_matrix_has_what_it_must() -> None:
     faults = [one for one in MATRIX.values() if not one.control]
-    assert len(faults) >= 20 and len(ROWS) == 8
+    assert len(faults) >= 20 and len(ROWS) == 10
     assert {one.name for one in MATRIX.values() if one.control} == {
         "power cut with synchronous=NORMAL", "power cut with synchronous=OFF"}
     killing = [one for one in faults if one.act.__module__ == rows_crash.__name__ and str(rows_crash.KILLS) in one.name]
