@@ -15,10 +15,12 @@ class Connected:
 
 @dataclass(frozen=True)
 class Disconnected:
-    """The connection broke, or could not be made. refused: the cloud does not want us (certificate, policy)."""
+    """The connection broke, or could not be made. refused: the cloud does not want us (certificate, policy);
+    taken_over: another client came with our client id."""
 
     reason: str
     refused: bool = False
+    taken_over: bool = False
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,8 @@ class IotConnection:
         code = data.disconnect_packet.reason_code if data.disconnect_packet else None
         if generation == self._generation:
             self._post(Disconnected(f"{self._endpoint}: {code!r}" if code is not None
-                                    else f"{self._endpoint}: {data.exception}"))
+                                    else f"{self._endpoint}: {data.exception}",
+                                    taken_over=code == mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER))
 
     def _received(self, data: mqtt5.PublishReceivedData) -> None:
         packet = data.publish_packet

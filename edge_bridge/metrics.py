@@ -81,6 +81,8 @@ TABLE = (
     Row("receipts_overdue", GAUGE, "Accepted messages without a receipt for longer than RECEIPT_TIMEOUT.",
         _field("receipts_overdue")),
     Row("connects_total", COUNTER, "Connections made to AWS IoT since the start.", _field("connects")),
+    Row("takeovers_total", COUNTER, "Connections that another client with the same client id ended.",
+        _field("takeovers")),
     Row("puback_seconds", HISTOGRAM, "From publish to PUBACK.", buckets=PUBACK_BUCKETS_S),
     Row("receipt_seconds", HISTOGRAM, "From the first publish to the receipt.", buckets=RECEIPT_BUCKETS_S),
     Row("scored_total", COUNTER, "Readings that went through a detector since the start.", _field("scored")),

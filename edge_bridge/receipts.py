@@ -12,7 +12,8 @@ from edge_bridge.alarms import Alarms
 @dataclass
 class Figures:
     """What went over the connection since the start of the process. not_accepted: PUBACKs that said no, and publishes
-    that never got one; resends: after a PUBACK, because the receipt did not come; receipts_overdue: how many now."""
+    that never got one; resends: after a PUBACK, because the receipt did not come; receipts_overdue: how many now;
+    takeovers: connections that another client with our client id ended."""
 
     connects: int = 0
     publishes: int = 0
@@ -20,6 +21,7 @@ class Figures:
     not_accepted: int = 0
     resends: int = 0
     receipts_overdue: int = 0
+    takeovers: int = 0
 
 
 class Receipts:

@@ -265,6 +265,7 @@ class Uplink:
     def _down(self, event: Disconnected) -> None:
         self.connected, self._subscribe_due_s = False, None
         self._live.connected(False)
+        self.figures.takeovers += event.taken_over
         if event.refused:
             self._alarms.raised(alarms.REFUSED, (
                 f"{event.reason}; readings are kept on disk; is the certificate active, and attached to its policy and "

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as mqtt
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -97,6 +98,24 @@ def test_a_scrape_of_a_running_bridge_agrees_with_what_it_did(tmp_path: Path) ->
         pi.close()
         bridge.close()
         broker.close()
+        cloud.close()
+
+
+def test_a_second_client_with_the_bridges_id_is_counted_and_outlived(tmp_path: Path) -> None:
+    cloud = Cloud(tmp_path)
+    bridge = BridgeProcess(tmp_path, cloud, MQTT_BROKER="127.0.0.1", MQTT_PORT=str(free_port())).start()
+    other = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=THING, protocol=mqtt.MQTTv311)
+    other.tls_set_context(cloud.device.context())
+    other.on_connect = lambda client, _, flags, reason, more: None if reason.is_failure else client.disconnect()
+    try:
+        until(lambda: bridge.status().get("connected", {}).get("cloud"), "the connection")
+        other.connect_async("localhost", cloud.port)
+        other.loop_start()
+        until(lambda: bridge.status().get("takeovers") == 1, "the takeover to be counted")
+        until(lambda: bridge.status()["connected"]["cloud"] and bridge.status()["connects"] == 2, "the bridge back")
+    finally:
+        other.loop_stop()
+        bridge.close()
         cloud.close()
 
 
