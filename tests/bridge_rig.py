@@ -23,7 +23,7 @@ from tests.gateway_rig import running
 
 ROOT = Path(__file__).resolve().parent.parent
 THING = "EdgeCloudAWS"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def until(condition: Callable[[], Any], what: str, within_s: float = DEADLINE_S) -> Any:
@@ -195,7 +195,7 @@ class BridgeProcess:
         """SIGTERM; the exit code."""
         assert self.process
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(15)
+        return self.process.wait(30)
 
     def status(self) -> dict[str, Any]:
         with contextlib.suppress(FileNotFoundError, ValueError):

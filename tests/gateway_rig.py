@@ -27,7 +27,7 @@ from local_cloud.gateway.codec import Parser, encode
 from local_cloud.gateway.packets import MQTT_5
 from local_cloud.pki import LocalCa
 
-DEADLINE_S = 10
+DEADLINE_S = 30
 ALLOW_ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 

@@ -360,7 +360,7 @@ async def test_the_sdk_lives_through_a_drop_between_publish_and_puback(ca: Local
         future = client.send("$aws/rules/r/dropped", b"twice")
         await AwsClient.next(client.disconnected)
         await AwsClient.next(client.connected)
-        assert int((await asyncio.wait_for(future, 5)).puback.reason_code) == 0
+        assert int((await asyncio.wait_for(future, 30)).puback.reason_code) == 0
         assert rig.payloads() == [b"twice", b"twice"]  # accepted, not acknowledged, so sent again
         await client.stop()
 
