@@ -3,6 +3,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from deploy.processes import ROOT, Part, PartFailed, free_port, listening, pytho
 
 SEARCH = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/opt/homebrew/bin"))
 USER = "edgecloud"
+SAYS_READY = (" running", "listening on ")  # Mosquitto; the embedded one
+SURELY_ENDED_S = 3.0  # a broker whose port is taken ends at once
+ATTEMPTS = 8
 
 
 def find(program: str) -> str | None:
@@ -39,6 +43,16 @@ def start(directory: Path, lan: bool) -> LanBroker:
 
     LAN_BROKER=embedded takes the embedded one though Mosquitto is installed.
     """
+    for attempt in range(ATTEMPTS):
+        try:
+            return _start(directory, lan)
+        except PartFailed as error:
+            if attempt == ATTEMPTS - 1 or "in use" not in str(error):
+                raise  # else another process took the port in between: the next free one
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _start(directory: Path, lan: bool) -> LanBroker:
     directory.mkdir(parents=True, exist_ok=True)
     host = "0.0.0.0" if lan else "127.0.0.1"  # only with LAN=1, and then behind a password
     port = free_port(topics.LAN_PORT, host)
@@ -48,9 +62,17 @@ def start(directory: Path, lan: bool) -> LanBroker:
         command = [mosquitto, "-c", str(_mosquitto_conf(directory, host, port, password))]
     else:
         command = _embedded(directory, host, port, password)
-    part = Part("LAN broker", command, directory / "broker.log").start()
+    log = directory / "broker.log"
+    log.unlink(missing_ok=True)
+    part, since_s = Part("LAN broker", command, log).start(), time.monotonic()
+
+    def ready() -> bool:
+        """Listening, and it is this one that does: it says so, or would have ended by now."""
+        says = any(word in log.read_text(errors="replace") for word in SAYS_READY)
+        return listening(port) and (says or time.monotonic() - since_s > SURELY_ENDED_S)
+
     try:
-        part.wait_ready(f"a listener on port {port}", lambda: listening(port), 15)
+        part.wait_ready(f"a listener on port {port}", ready, 15)
     except Exception:
         part.stop()
         raise

@@ -3,13 +3,14 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from deploy import context, setup
+from deploy import context, lan_broker, setup
 from deploy.kafka import Kafka
 from deploy.live import LivePage
 from deploy.processes import ROOT, Part, PartFailed, clean_environment, free_port, python_module, wait_until
@@ -111,3 +112,27 @@ def test_setup_says_which_python_it_wants() -> None:
     assert "expected 3.11 or newer" in (ROOT / "deploy" / "setup.py").read_text()
     done = subprocess.run(["make", "setup", "PYTHON="], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0 and "no Python 3.11 or newer found" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["embedded", pytest.param("mosquitto", marks=pytest.mark.needs("mosquitto"))])
+def test_two_demos_started_at_once_have_a_broker_each(kind: str, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that finds its port taken in the last moment must not take the other's broker for its own."""
+    monkeypatch.setenv("LAN_BROKER", kind)
+    together, started = threading.Barrier(3), []
+
+    def start(number: int) -> None:
+        together.wait()
+        started.append(lan_broker.start(tmp_path / str(number), lan=False))
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert len({broker.port for broker in started}) == 3
+        assert [broker.kind for broker in started] == [kind] * 3 and all(broker.part.running for broker in started)
+    finally:
+        for broker in started:
+            broker.part.stop()
