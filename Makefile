@@ -10,7 +10,7 @@ CONTEXT ?=
 SECONDS ?=
 REPORT ?=
 
-.PHONY: help python setup setup-dev demo test scorecard bench check fix snapshot synth bootstrap diff deploy destroy redrive pi lock
+.PHONY: help python setup setup-dev demo camera doctor test scorecard bench exact check fix snapshot synth bootstrap diff deploy destroy redrive cloud provision verify pi lock compose-env images image-test k3d minikube certs-secret sbom
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -e 's/:[^#]*## /|/' | while IFS='|' read -r name text; do \
@@ -28,6 +28,12 @@ setup-dev: python
 demo: setup ## the whole system on this machine [SECONDS=30] [REPORT=report.json] [LAN=1] [CONTEXT="k=v ..."]
 	@EDGECLOUD_STARTED=$(STARTED) $(PY) -m deploy.demo --seconds "$(SECONDS)" --report "$(REPORT)" --context "$(CONTEXT)" $(if $(LAN),--lan,)
 
+CAMERA_VENV ?= .venv-camera
+camera: python ## count persons, the counts go to Kafka [SOURCE=0|file|directory|rtsp://...] [PREVIEW=out.jpg] [MODEL=m.onnx]
+	@$(PYTHON) deploy/setup.py --lock camera --venv $(CAMERA_VENV)
+	@$(CAMERA_VENV)/bin/python -m device.camera --source "$(or $(SOURCE),0)" $(if $(PREVIEW),--preview "$(PREVIEW)",) \
+		$(if $(MODEL),--model "$(MODEL)",) $(ARGS)
+
 test: setup-dev ## everything that `check` does, and every test; needs no network account
 	@$(PY) -m deploy.check --tests
 
@@ -36,6 +42,9 @@ scorecard: setup-dev ## what is lost, doubled or misordered under faults, to doc
 
 bench: setup-dev ## how fast, how small: ratios, limits and costs, to bench.json [QUICK=1] [ONLY=row] [MINUTES=n]
 	@$(PY) -m tests.bench $(if $(QUICK),--quick,) $(if $(ONLY),--only $(ONLY),) $(if $(MINUTES),--minutes $(MINUTES),)
+
+exact: setup-dev ## the detector's forest against scikit-learn's, label for label; 20 minutes [READINGS=n] [SEED=n]
+	@$(PY) -m tests.exact $(if $(READINGS),--readings $(READINGS),) $(if $(SEED),--seed $(SEED),)
 
 check: setup-dev ## style, types, imports, template lint (never writes)
 	@$(PY) -m deploy.check
@@ -56,11 +65,48 @@ destroy: ## the stacks out of your AWS account (tables and archive are kept)
 bootstrap diff deploy destroy: setup
 	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) -m deploy.aws_cli $@ $(if $(YES),--yes,) $(if $(CSR),--csr $(CSR),)
 
+doctor: setup ## is everything there that a bridge needs? [ENV_FILE=certs/bridge.env] [JSON=1] [PASSIVE=1]
+	@$(PY) -m deploy.doctor --env-file "$(ENV_FILE)" $(if $(JSON),--json,) $(if $(PASSIVE),--passive,)
+
 redrive: setup ## apply again what landed in dead-letter queues and error objects [NAME=edgecloud] [REGION=eu-north-1]
 	@$(PY) -m deploy.redrive --name "$(or $(NAME),edgecloud)" --region "$(or $(REGION),eu-north-1)" --endpoint "$(ENDPOINT)"
+
+cloud: setup ## the local cloud by itself, until Ctrl-C [CONTEXT="k=v ..."]
+	@$(PY) -m deploy.cloud --context "$(CONTEXT)" --ready-file "$(CLOUD)"
+
+PLACE = --target "$(or $(TARGET),aws)" --certs "$(CERTS)" --cloud "$(CLOUD)" --thing "$(THING)"
+WITH_CONTEXT = CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")"
+
+provision: setup ## key, certificate and bridge.env, proven [TARGET=local] [ROTATE=1] [RETIRE=1] [ADOPT=1] [THING=name] [YES=1]
+	@$(WITH_CONTEXT) $(PY) -m deploy.provision $(PLACE) --retire "$(RETIRE)" \
+		$(if $(ROTATE),--rotate,) $(if $(ADOPT),--adopt,) $(if $(YES),--yes,)
+
+verify: setup ## 220 messages through the real endpoint, every hop compared [TARGET=local] [RULES=1] [FORCE=1]
+	@$(WITH_CONTEXT) $(PY) -m deploy.verify $(PLACE) $(if $(RULES),--rules,) $(if $(FORCE),--force,)
 
 pi: setup ## dist/edgecloud-pi.pyz: the publisher for the Raspberry Pi, one file
 	@$(PY) -m deploy.pi_bundle
 
 lock: setup-dev ## resolve the dependencies anew (deploy/locks)
 	@$(PY) -m deploy.lock
+
+compose-env: setup ## deploy/.env for deploy/compose.yaml, passwords made here [TARGET=local|aws] [LOGINS=1]
+	@$(PY) -m deploy.compose_env --target "$(TARGET)" $(if $(LOGINS),--logins,)
+
+images: setup ## build the images; their tags are hashes of what is in them [ONLY=bridge]
+	@$(PY) -m deploy.images build $(ONLY)
+
+k3d: setup ## build the images, load them into K3D and apply deploy/k8s [CLUSTER=edgecloud] [TARGET=local|aws] [MOSQUITTO=1]
+	@$(PY) -m deploy.images k3d --cluster "$(CLUSTER)" --target "$(or $(TARGET),local)" $(if $(MOSQUITTO),--mosquitto,)
+
+minikube: setup ## the same for Minikube [CLUSTER=minikube] [TARGET=local|aws] [MOSQUITTO=1]
+	@$(PY) -m deploy.images minikube --cluster "$(CLUSTER)" --target "$(or $(TARGET),local)" $(if $(MOSQUITTO),--mosquitto,)
+
+certs-secret: setup ## certs/ into the cluster's Secret; again after a rotation [CERTS=certs]
+	@$(PY) -m deploy.images secret --certs "$(or $(CERTS),certs)"
+
+image-test: setup-dev ## build the images and run them: readings arrive; needs Docker, Podman or Buildah
+	@$(PY) -m pytest -q -s tests/image/proof.py
+
+sbom: setup ## dist/*.cdx.json: what is in the images, as CycloneDX
+	@$(PY) -m deploy.sbom

@@ -1,14 +1,22 @@
 """Alert messages on edgecloud/alerts: sealed by the bridge, stored by lambdas/alert.py, read by people in the console.
 
 {"timestamp", "sensor2", "anomaly"} first, for the consumers that were there before; further fields only after these.
+An anomaly names its incident: one message opens it, later ones continue it, a message with "anomaly": false closes it.
 """
-from collections import namedtuple
+import hashlib
+from collections import OrderedDict, namedtuple
 
 from contract import batch, numbers
 from contract.errors import BadPayload
 
+OPENED, OPEN, CLOSED = "opened", "open", "closed"
+
 # field: the measurement that was scored; value: its Decimal; the identity of an anomaly is (site, device, number).
-Classified = namedtuple("Classified", "number received_ms timestamp at_ms field value sensor2 anomaly score")
+# low, high: Decimals, where a normal value would have been; reason: spike, shift, flat or unusual; incident: see
+# `incident`. These four are None where the detector did not say, and in messages of before there were any.
+Classified = namedtuple("Classified", "number received_ms timestamp at_ms field value sensor2 anomaly score "
+                        "low high reason incident")
+Classified.__new__.__defaults__ = (None, None, None, None)
 Alert = namedtuple("Alert", "id device site classified")
 
 
@@ -17,9 +25,22 @@ def _members(c, with_head=True):
     tail = [("number", c.number), ("received", c.received_ms), ("at", c.at_ms), ("field", c.field)]
     if c.field != "sensor2":
         tail.append(("value", c.value))
-    if c.score is not None:
-        tail.append(("score", c.score))
+    for name in ("score", "low", "high", "reason", "incident"):
+        if getattr(c, name) is not None:
+            tail.append((name, getattr(c, name)))
     return head + tail
+
+
+def incident(device, field, number, state, opened_ms, count, peak, reason):
+    """What a message says of its incident. device, field, number: of the anomaly that opened it; of these its id is
+    made, so that a bridge that comes to it again gives it the same. state: opened (by this message), open or closed;
+    count: anomalies in it so far; peak: the value that was farthest out; reason: what most of them were.
+
+    Readers put `count`, `peak`, `reason` and `state` in place of what they had: nothing is to be added up.
+    """
+    identity = numbers.dumps([device, field, number]).encode("utf-8")
+    return OrderedDict([("id", hashlib.sha256(identity).hexdigest()[:24]), ("state", state), ("opened", opened_ms),
+                        ("count", count), ("peak", peak), ("reason", reason)])
 
 
 def _text(members):
@@ -48,7 +69,8 @@ def _classified(message):
     field = message["field"]
     return Classified(message["number"], message["received"], message["timestamp"], message["at"], field,
                       message["sensor2"] if field == "sensor2" else message["value"], message["sensor2"],
-                      message["anomaly"], message.get("score"))
+                      message["anomaly"], message.get("score"), message.get("low"), message.get("high"),
+                      message.get("reason"), message.get("incident"))
 
 
 def read(message):

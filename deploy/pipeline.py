@@ -81,7 +81,9 @@ class Pipeline:
 
     def start_bridge(self) -> None:
         """The bridge, as its container runs it; ready when it is connected to both sides."""
-        part = self._part("bridge", python_module("edge_bridge"), self.bridge_environment())
+        environment = self.bridge_environment()
+        self._write_for_doctor(environment)
+        part = self._part("bridge", python_module("edge_bridge"), environment)
         part.wait_ready("a connection to both sides", self.bridge_connected, 30)
 
     def bridge_environment(self) -> dict[str, str]:
@@ -104,6 +106,12 @@ class Pipeline:
             "BATCH_AGE": str(self.plan.batch_age_s), "RECEIPT_TIMEOUT": str(self.plan.receipt_timeout_s),
             **self.plan.bridge_environment,
         }
+
+    def _write_for_doctor(self, environment: dict[str, str]) -> None:
+        """bridge.env: the settings that the bridge runs with, for `make doctor`; it may hold a password."""
+        path = self.plan.directory / "bridge.env"
+        path.touch(mode=0o600)
+        path.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
 
     def start_devices(self) -> None:
         """The simulated Pis and cameras; each writes down what it made."""

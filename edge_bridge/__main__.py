@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contract import topics
-from edge_bridge import certificates, deadletters, detectors, settings, status
+from edge_bridge import certificates, deadletters, detectors, settings, status, volume
 from edge_bridge.alarms import Alarms
 from edge_bridge.anomaly import Scorer
 from edge_bridge.bridge import Bridge
@@ -76,7 +76,7 @@ class Process:
         self._inbox = Inbox()
         self._sources = _sources(chosen, self._inbox)
         limits = Limits(chosen.retention_bytes, chosen.retention_days, chosen.full == DROP_OLDEST)
-        self._retention = Retention(self._store, self._rows, shipments, self._live, limits)
+        self._retention = Retention(self._store, self._rows, shipments, self._live, limits, raise_to=self._alarms)
         self._upkeep = Upkeep(self._store, self._rows, self._retention, self._inbox, chosen.mqtt_topic)
         self._bridge = Bridge(self._inbox, Outbox(self._store, counters), self._sources.get("mqtt"),
                               topic=chosen.mqtt_topic, device_id=chosen.device_id, committed=self._committed,
@@ -203,6 +203,9 @@ def _iot_connection(chosen: Settings) -> Any:
 
 def main(arguments: list[str], environ: Mapping[str, str] = os.environ) -> int:
     """Returns the exit code: 2 for settings that cannot work, 1 for what else stops the start."""
+    if arguments[:1] == ["doctor"]:
+        from edge_bridge import doctor
+        return doctor.command(arguments[1:], environ, version())
     if "--help" in arguments or "-h" in arguments:
         print(settings.help_text())
         return 0
@@ -216,8 +219,8 @@ def main(arguments: list[str], environ: Mapping[str, str] = os.environ) -> int:
     if arguments[:1] == ["deadletters"]:
         return deadletters.command(arguments[1:], environ, settings.default("OUTBOX"))
     if arguments:
-        print(f"edge_bridge: unknown argument {arguments[0]!r}; expected deadletters, --help, --version or --health",
-              file=sys.stderr)
+        print(f"edge_bridge: unknown argument {arguments[0]!r}; expected doctor, deadletters, --help, --version or "
+              "--health", file=sys.stderr)
         return 2
     try:
         chosen = settings.load(environ)
@@ -226,12 +229,22 @@ def main(arguments: list[str], environ: Mapping[str, str] = os.environ) -> int:
             print(f"edge_bridge: {fault}", file=sys.stderr)
         return 2
     logging.basicConfig(level=chosen.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    share = volume.refused(chosen.outbox) if chosen.outbox_on_share == "refuse" else None
+    if share:
+        print(f"edge_bridge: OUTBOX: {share}", file=sys.stderr)
+        return 2
+    in_memory = volume.volatile(chosen.outbox)
+    if in_memory:
+        log.warning("%s", in_memory)
     try:
         return serve(chosen, _iot_connection)
     except SettingsError as error:
         print(f"edge_bridge: {error}", file=sys.stderr)
         return 2
-    except (StoreError, sqlite3.Error, OSError) as error:
+    except StoreError as error:
+        print(f"edge_bridge: {error}", file=sys.stderr)
+        return 1
+    except (sqlite3.Error, OSError) as error:
         print(f"edge_bridge: the outbox {chosen.outbox} cannot be opened: {error}", file=sys.stderr)
         return 1
 

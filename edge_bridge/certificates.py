@@ -36,8 +36,8 @@ class Identity(NamedTuple):
 
 def read(settings: Settings) -> Identity:
     """The identity that lies on disk now. Raises IdentityError for one that cannot work."""
-    paths = [_path(settings.certificate, settings.certs, "*.crt"),
-             _path(settings.private_key, settings.certs, "*.key"), Path(settings.root_ca)]
+    paths = [path_of(settings.certificate, settings.certs, "*.crt"),
+             path_of(settings.private_key, settings.certs, "*.key"), Path(settings.root_ca)]
     named = ", ".join(map(str, paths))
     try:
         first = [path.read_bytes() for path in paths]
@@ -52,7 +52,7 @@ def read(settings: Settings) -> Identity:
                             "belonging to the certificate") from error
 
 
-def _path(known: str, directory: str, pattern: str) -> Path:
+def path_of(known: str, directory: str, pattern: str) -> Path:
     """The file as set or found at the start; when it is gone, the only other one like it in CERTS."""
     found = sorted(Path(directory).glob(pattern))
     return found[0] if not Path(known).is_file() and len(found) == 1 else Path(known)

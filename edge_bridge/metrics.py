@@ -43,6 +43,8 @@ TABLE = (
     Row("committed_total", COUNTER, "Readings and events put on disk, then acknowledged.", _field("committed")),
     Row("sent_total", COUNTER, "Readings and events that AWS accepted (PUBACK 0).", _field("sent")),
     Row("delivered_total", COUNTER, "Readings and events stored in the cloud, by its receipts.", _field("delivered")),
+    Row("device_committed_total", COUNTER, "Readings and events put on disk, by device.",
+        lambda s: {device: counts.get("committed", 0) for device, counts in s["devices"].items()}, "device"),
     Row("alerts_delivered_total", COUNTER, "Anomalies whose alert was stored.", _field("alerts_delivered")),
     Row("waiting_readings", GAUGE, "Readings, events and anomalies on disk, by lane; unreceipted: accepted, not yet "
         "known to be stored.", _field("waiting"), "lane"),

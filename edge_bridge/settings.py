@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contract import routes, topics
-from edge_bridge.detectors import REGISTRY
+from edge_bridge import detectors
 
 MAX_CLIENT_ID_BYTES = 128
 
@@ -67,10 +67,21 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _detector(text: str) -> str:
+    """A name in the registry, or module:class of what can be imported here."""
+    if text not in detectors.REGISTRY:  # those are imported later, and only when something is scored
+        try:
+            detectors.factory(text)
+        except (KeyError, ImportError, AttributeError) as error:
+            raise ValueError from error
+    return text
+
+
 _KINDS = {_text: "text", _whole: "a whole number", _seconds: "a number of seconds above 0",
           _size: "a number of bytes from 1M on, with K, M or G", _days: "a number of days above 0",
           _port: "a port from 1 to 65535", _port_or_off: "a port from 1 to 65535, or empty",
-          _on_off: "on or off", _names: "names with commas between"}
+          _on_off: "on or off", _names: "names with commas between",
+          _detector: "one of " + ", ".join(detectors.REGISTRY) + ", or module:class of one that can be imported"}
 
 
 def _one_of(*choices: str) -> Any:
@@ -117,6 +128,9 @@ TABLE = (
     Setting("RULE_READINGS", "", "Name of the IoT rule for readings, when it is not <prefix>_readings."),
     Setting("RULE_EVENTS", "", "Name of the IoT rule for events, when it is not <prefix>_events."),
     Setting("OUTBOX", "/data/outbox.db", "File of the outbox: a local disk or a named volume, never a network share."),
+    Setting("OUTBOX_ON_SHARE", "refuse", "refuse: no start when OUTBOX lies on a network or shared file system (NFS, "
+            "SMB, 9p, virtiofs, FUSE), where SQLite corrupts; allow: you have made sure of it.",
+            _one_of("refuse", "allow")),
     Setting("RETENTION_BYTES", "4G", "Most that undelivered data may take up in the outbox (K, M, G: powers of 1024); "
             "sent but not receipted counts. 4G hold about 20 million readings.", _size),
     Setting("RETENTION_DAYS", "30", "Most days that a reading may wait undelivered (the cloud keeps it 30).", _days),
@@ -129,8 +143,11 @@ TABLE = (
             "a dead one is found within 4/3 of it.", _seconds),
     Setting("RECONNECT_MAX", "30", "Longest pause in seconds between two attempts to reach the cloud.", _seconds),
     Setting("ALERTS", "anomalies", "Send an alert per anomaly, or every classification.", _one_of("anomalies", "all")),
-    Setting("SCORED_FIELDS", "sensor2", "Fields scored for anomalies, with commas between; empty: none.", _names),
-    Setting("DETECTOR", "seed", "How anomalies are found: a module in edge_bridge/detectors.", _one_of(*REGISTRY)),
+    Setting("SCORED_FIELDS", "sensor2", "Fields scored for anomalies, with commas between; sensor1+sensor2: these two "
+            "also beside each other; empty: none.", _names),
+    Setting("DETECTOR", "forest", "How anomalies are found: forest for sensors that should hold their level, context "
+            "for daily rhythms and slow faults, seed as the first script did, seed-sklearn the same by scikit-learn, "
+            "or module:class for one of your own.", _detector),
     Setting("STATUS_INTERVAL", "30", "Seconds between two status messages to the cloud.", _seconds),
     Setting("STATUS_FILE", "", "File that gets the same status every second (for health checks); empty: none."),
     Setting("METRICS_PORT", "9464", "HTTP port of /metrics, /healthz and /readyz; empty: none.", _port_or_off),
@@ -155,14 +172,14 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         except (ValueError, KeyError):
             faults.append(f"{setting.name} is {text!r}; expected {_KINDS[setting.read]}")
     if not faults:
-        _fill_in(values)
+        fill_in(values)
         faults += _contradictions(values) + _missing_files(values)
     if faults:
         raise SettingsError(faults)
     return Settings(**values)
 
 
-def _fill_in(values: dict[str, Any]) -> None:
+def fill_in(values: dict[str, Any]) -> None:
     """Defaults that depend on another setting."""
     values["client_id"] = values["client_id"] or values["thing"]
     for route in ("readings", "events"):
@@ -208,6 +225,7 @@ def help_text() -> str:
     lines = ["python -m edge_bridge: carries readings and events to AWS IoT Core.", "",
              "Options: --help, --version, --health (reads STATUS_FILE; for a container's health check).",
              "deadletters list | show ID | replay ID… | drop ID… (or --all): what in OUTBOX broke the contract.",
+             "doctor [--json]: looks at everything that a bridge with these settings needs (doctor --help).",
              "",
              "Settings, from the environment (default in brackets):", ""]
     for setting in TABLE:

@@ -85,12 +85,11 @@ class DeviceStack(cdk.Stack):
         return filled
 
     def _next_step(self, title: str, thing: str, filled: list[cdk.CfnCondition]) -> None:
-        flag = f" --thing {thing}" if title else ""
+        command = f"make provision{f' THING={thing}' if title else ''}"
         missing = (
-            f"{thing} has no certificate yet: mkdir -p certs && openssl req -new -newkey rsa:2048 -nodes "
-            f"-subj /CN={thing} -keyout certs/{thing}.key -out certs/{thing}.csr, then deploy again with the same "
-            f"context and the request: .venv/bin/python -m deploy.aws_cli deploy --csr certs/{thing}.csr{flag}")
-        present = f"Fetch the certificate of {thing} by the id above into certs/{thing}.crt, then start the bridge"
+            f"{thing} has no certificate yet: {command} (with the same CONTEXT) makes a key, a certificate and "
+            "certs/bridge.env, and proves them")
+        present = f"{command} (with the same CONTEXT) writes and proves what the bridge needs, if certs/ has the key"
         any_filled = cdk.CfnCondition(self, f"{title}Certified", expression=cdk.Fn.condition_or(
             *filled))  # type: ignore[arg-type]  # jsii's protocol and its class differ in a parameter's name
         self._output(f"{title}NextStep", cdk.Fn.condition_if(any_filled.logical_id, present, missing).to_string())

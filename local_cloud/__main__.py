@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from local_cloud import parameters
-from local_cloud.cloud import LocalCloud, Options
+from local_cloud.cloud import HOST, LocalCloud, Options
 from local_cloud.errors import DeployError, Unsupported
 
 
@@ -38,6 +38,14 @@ def _parser() -> argparse.ArgumentParser:
         "--gateway-port", type=int, default=8883, help="MQTT over mutual TLS; the next free one when taken"
     )
     parser.add_argument("--api-port", type=int, default=5000, help="HTTP API; the next free one when taken")
+    parser.add_argument(
+        "--host", default=HOST, metavar="ADDRESS", help="where the device gateway and the HTTP API listen, without any "
+        "log-in at the API; 0.0.0.0 in a container. AWS endpoint and control port stay on %(default)s, the default"
+    )
+    parser.add_argument(
+        "--name", action="append", default=[], metavar="NAME", help="a further host name or address that devices know "
+        "the gateway by; it goes on the gateway's certificate"
+    )
     parser.add_argument("--aws-port", type=int, default=0, help="AWS_ENDPOINT_URL; default: any")
     parser.add_argument("--control-port", type=int, default=0, help="control port; default: any")
     parser.add_argument("--aws-endpoint", metavar="URL", help="another AWS emulator in place of moto")
@@ -59,6 +67,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         control_port=arguments.control_port,
         quotas=arguments.quotas == "enforced",
         aws_endpoint=arguments.aws_endpoint,
+        host=arguments.host,
+        names=tuple(arguments.name),
     )
 
 

@@ -1,7 +1,8 @@
 """The one AWS endpoint of the local cloud: SDK requests in, dispatched to our services, the rest unchanged to moto.
 
-By X-Amz-Target: SQS and Firehose. By the service in the signature: IoT (iot_api.py), IoT data, Lambda invocations, SNS
-(moto answers; subscribers are served here). Signatures are not checked.
+By X-Amz-Target: SQS and Firehose. By the service in the signature: IoT (iot_api.py), IoT data, CloudFormation
+(cloudformation_api.py), Lambda invocations, SNS (moto answers; subscribers are served here). Signatures are not
+checked.
 """
 
 import base64
@@ -52,6 +53,7 @@ class AwsApi:
         subscriptions: Subscriptions,
         forwarder: Forwarder,
         written: Callable[[], None],
+        cloudformation: Callable[[Request], Awaitable[Response]],
     ) -> None:
         self._targets = targets
         self._iot = iot
@@ -60,6 +62,7 @@ class AwsApi:
         self._subscriptions = subscriptions
         self._forwarder = forwarder
         self._written = written
+        self._cloudformation = cloudformation
         self.counters: dict[str, int] = {}
 
     async def handle(self, request: Request) -> Response:
@@ -75,6 +78,8 @@ class AwsApi:
             return await self._publish_to_topic(request)
         if service in ("iot", "iotdata", "iotdevicegateway"):
             return self._iot(request)
+        if service == "cloudformation":
+            return await self._cloudformation(request)
         invoked = _INVOKE.fullmatch(path)
         if invoked and service == "lambda":
             return await self._invoke(unquote(invoked.group(1)), request)

@@ -16,6 +16,7 @@ from typing import Any
 from local_cloud import assembly, firehose, ports, sqs_api
 from local_cloud.aws_api import AwsApi
 from local_cloud.backend import Forwarder, MotoProcess
+from local_cloud.cloudformation_api import CloudFormationApi
 from local_cloud.control import ControlPort
 from local_cloud.deployer import Deployer, check
 from local_cloud.http_wire import Request, Response, Server
@@ -32,7 +33,10 @@ DEFAULT_REGION = "eu-north-1"
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; ports 0 mean any free one, `state` None a temporary directory, `aws_endpoint` None our own moto."""
+    """How to run; ports 0 mean any free one, `state` None a temporary directory, `aws_endpoint` None our own moto.
+
+    host: where the device gateway and the HTTP APIs listen, no other port does; names: further ones of the gateway.
+    """
 
     directory: Path
     parameters: Given = field(default_factory=dict)
@@ -44,6 +48,8 @@ class Options:
     control_port: int = 0
     quotas: bool = True
     aws_endpoint: str | None = None
+    host: str = HOST
+    names: tuple[str, ...] = ()
 
 
 class LocalCloud:
@@ -82,14 +88,17 @@ class LocalCloud:
         backend_url = await self._backend_url(state)
         self._forwarder = Forwarder(backend_url)
         services = self._services = LocalServices(
-            Place(self.region, state, backend_url, self.aws_url, self.options.api_port, self.options.quotas)
+            Place(self.region, state, backend_url, self.aws_url, self.options.api_port, self.options.quotas,
+                  self.options.host, self.options.names)
         )
         self._aws = self._aws_api(self._forwarder)
         await services.bootstrap()
         self._deployer = Deployer(self.assembly, services, self.options.parameters)
         await self._deploy()
         await ports.listen(
-            "device gateway", self.options.gateway_port, lambda port: _ignore(services.gateway.start(HOST, port))
+            "device gateway",
+            self.options.gateway_port,
+            lambda port: _ignore(services.gateway.start(self.options.host, port)),
         )
         self.running = True
 
@@ -126,7 +135,7 @@ class LocalCloud:
 
     def _aws_api(self, forwarder: Forwarder) -> AwsApi:
         services = self.services
-        iot = IotApi(services.registry, lambda: f"localhost:{services.gateway.port}")
+        iot = IotApi(services.registry, lambda: f"localhost:{services.gateway.port}", services.pki, services.rules)
         targets = {
             "AmazonSQS": partial(sqs_api.handle, services.queues),
             "Firehose_20150804": partial(firehose.handle, services.firehose),
@@ -139,6 +148,7 @@ class LocalCloud:
             services.subscriptions,
             forwarder,
             services.nudge,
+            CloudFormationApi(lambda: self.deployer, self._changing).handle,
         )
 
     async def _handle_aws(self, request: Request) -> Response:

@@ -36,6 +36,10 @@ absent: it stops the start with its logical id, before anything is created.
 TITLES = {EMULATED: "Emulated by us", MOTO: "Emulated by moto", STORED: "Kept, not run"}
 
 
+def _changing() -> list[str]:
+    return [name for name, kind in REGISTRY.items() if kind.replaced or kind.update]
+
+
 def _action_kinds() -> list[str]:
     unused: Any = None  # the services: no action is compiled here, only their names are read
     return list(Actions(unused, unused, unused, unused, unused, unused, unused)._kinds)
@@ -77,8 +81,10 @@ def markdown() -> str:
         "- dynamic references: `{{resolve:ssm:NAME}}`; parameter types `String`, `Number`, `CommaDelimitedList`, "
         "`List<Number>`, `AWS::SSM::Parameter::Value<String>`, `AWS::SSM::Parameter::Value<List<String>>`",
         "- `DeletionPolicy`: `Delete`, `Retain`, `RetainExceptOnCreate`",
+        "- updates of a deployed stack (CloudFormation's `UpdateStack`) with other parameters: resources come and go "
+        f"with their conditions; changed properties only of {_code(_changing())}, any other change fails the update",
         "- absent: `Fn::ImportValue` and exports, transforms, `CreationPolicy`, `UpdatePolicy`, "
-        "updates of a deployed stack (destroy and deploy again)",
+        "updates with another template (destroy and deploy again)",
         "",
         "## IoT rules",
         "",

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Resource:
     kind: str
     applied: Applied
     deletion_policy: str
+    properties: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ref(self) -> str:
@@ -71,6 +73,31 @@ def creation_order(stack: Stack, wanted: list[str]) -> list[str]:
     return ordered
 
 
+def wanted(stack: Stack, resolver: Resolver) -> list[str]:
+    """The logical ids whose condition holds, or that have none."""
+    entries = stack.template.get("Resources", {})
+    return [name for name, entry in entries.items() if "Condition" not in entry
+            or resolver.condition(entry["Condition"])]
+
+
+def _where(stack: Stack, logical_id: str) -> str:
+    return f"stack {stack.name}, resource {logical_id} ({stack.template['Resources'][logical_id]['Type']})"
+
+
+@contextmanager
+def _located(where: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a DeployError or Unsupported that says where."""
+    try:
+        yield
+    except (DeployError, Unsupported) as fault:
+        raise type(fault)(f"{where}: {fault}") from None
+    except (BotoCoreError, ClientError) as fault:
+        raise DeployError(f"{where}: {fault}") from fault
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        text = f"{where}: its properties are not of the expected shape: {type(fault).__name__}: {fault}"
+        raise DeployError(text) from fault
+
+
 def _needs(entry: dict[str, Any]) -> Iterator[str]:
     depends = entry.get("DependsOn", [])
     yield from [depends] if isinstance(depends, str) else depends
@@ -97,8 +124,30 @@ class Deployer:
     def __init__(self, assembly: Assembly, services: Services, given: parameters.Given) -> None:
         self._assembly = assembly
         self._services = services
-        self._given = given
+        self._given = {name: dict(values) for name, values in given.items()}
+        self._stack_ids = {stack.name: str(uuid.uuid4()) for stack in assembly.stacks}
+        self._providers: dict[str, frozenset[str]] = {}
         self.stacks: dict[str, DeployedStack] = {}
+
+    def stack(self, name: str) -> Stack:
+        """The stack of this name in the assembly; DeployError when it has none, or when it is not deployed."""
+        if name not in self.stacks:
+            raise DeployError(f"stack {name} does not exist; deployed: {', '.join(self.stacks) or 'none'}")
+        return next(stack for stack in self._assembly.stacks if stack.name == name)
+
+    def stack_id(self, name: str) -> str:
+        """The stack's ARN, the same through updates."""
+        return (
+            f"arn:aws:cloudformation:{self._services.region}:{self._services.account_id}:"
+            f"stack/{name}/{self._stack_ids[name]}"
+        )
+
+    def given(self, name: str) -> dict[str, str]:
+        """Every parameter of a stack with the text it was given: by the options, the assembly, or its default."""
+        stack = self.stack(name)
+        declared = stack.template.get("Parameters", {})
+        defaults = {key: str(entry["Default"]) for key, entry in declared.items() if "Default" in entry}
+        return {**defaults, **stack.parameters, **self._given.get(name, {})}
 
     async def deploy(self) -> None:
         """Create every stack that is not deployed yet; on a fault, roll its stack back and raise."""
@@ -109,25 +158,19 @@ class Deployer:
 
     async def _deploy_stack(self, stack: Stack) -> None:
         deployed = DeployedStack(stack.name)
-        resolver = await self._resolver(stack, deployed)
-        entries = stack.template.get("Resources", {})
-        wanted = [
-            logical_id
-            for logical_id, entry in entries.items()
-            if "Condition" not in entry or resolver.condition(entry["Condition"])
-        ]
-        providers = template_check.emulated_providers(stack)
+        resolver = await self.resolver(stack, deployed, self._given.get(stack.name, {}))
         try:
-            for logical_id in creation_order(stack, wanted):
-                resource = await self._create(stack, logical_id, resolver, providers)
-                deployed.resources[logical_id] = resource
-            deployed.outputs = await asyncio.to_thread(self._outputs, stack, resolver)
+            for logical_id in creation_order(stack, wanted(stack, resolver)):
+                properties = await self.properties(stack, logical_id, resolver)
+                deployed.resources[logical_id] = await self.create(stack, logical_id, properties)
+            deployed.outputs = await asyncio.to_thread(self.resolve_outputs, stack, resolver)
         except BaseException:
             await self._roll_back(deployed)
             raise
         self.stacks[stack.name] = deployed
 
-    async def _resolver(self, stack: Stack, deployed: DeployedStack) -> Resolver:
+    async def resolver(self, stack: Stack, deployed: DeployedStack, given: dict[str, str]) -> Resolver:
+        """What resolves the stack's intrinsics against these parameters and what is deployed of it so far."""
         pseudo = {
             "AWS::AccountId": self._services.account_id,
             "AWS::Region": self._services.region,
@@ -135,10 +178,9 @@ class Deployer:
             "AWS::URLSuffix": "amazonaws.com",
             "AWS::StackName": stack.name,
             "AWS::NotificationARNs": [],
-            "AWS::StackId": f"arn:aws:cloudformation:{self._services.region}:{self._services.account_id}:"
-            f"stack/{stack.name}/{uuid.uuid4()}",
+            "AWS::StackId": self.stack_id(stack.name),
         }
-        given = {**stack.parameters, **self._given.get(stack.name, {})}
+        given = {**stack.parameters, **given}
         try:
             found = await asyncio.to_thread(parameters.values, stack.template, given, self._ssm_value)
         except (DeployError, Unsupported) as fault:
@@ -148,31 +190,40 @@ class Deployer:
     def _ssm_value(self, name: str) -> str:
         return self._services.ssm_value(name)
 
-    async def _create(self, stack: Stack, logical_id: str, resolver: Resolver, providers: frozenset[str]) -> Resource:
+    async def properties(self, stack: Stack, logical_id: str, resolver: Resolver) -> dict[str, Any]:
+        """A resource's properties, resolved."""
         entry = stack.template["Resources"][logical_id]
-        kind = entry["Type"]
-        where = f"stack {stack.name}, resource {logical_id} ({kind})"
+        with _located(_where(stack, logical_id)):
+            found: dict[str, Any] = await asyncio.to_thread(resolver.resolve, entry.get("Properties", {}))
+            return found
+
+    def context(self, stack: Stack, logical_id: str) -> Context:
+        """What the applier of a resource may use."""
 
         def code(key: str) -> Path:
             if key not in stack.assets:
                 raise DeployError(f"Code.S3Key {key} is not among the assets of {stack.name}")
             return stack.assets[key]
 
-        context = Context(self._services, stack.name, logical_id, code, providers)
-        try:
-            properties = await asyncio.to_thread(resolver.resolve, entry.get("Properties", {}))
-            applied = await REGISTRY[kind].apply(properties, context)
-        except (DeployError, Unsupported) as fault:
-            raise type(fault)(f"{where}: {fault}") from None
-        except (BotoCoreError, ClientError) as fault:
-            raise DeployError(f"{where}: {fault}") from fault
-        except (KeyError, TypeError, ValueError, AttributeError) as fault:
-            text = f"{where}: its properties are not of the expected shape: {type(fault).__name__}: {fault}"
-            raise DeployError(text) from fault
-        log.debug("%s: created %s", where, applied.ref)
-        return Resource(stack.name, logical_id, kind, applied, entry.get("DeletionPolicy", "Delete"))
+        if stack.name not in self._providers:
+            self._providers[stack.name] = template_check.emulated_providers(stack)
+        return Context(self._services, stack.name, logical_id, code, self._providers[stack.name])
 
-    def _outputs(self, stack: Stack, resolver: Resolver) -> dict[str, str]:
+    async def create(self, stack: Stack, logical_id: str, properties: dict[str, Any]) -> Resource:
+        """Make one resource; a fault carries where."""
+        entry = stack.template["Resources"][logical_id]
+        kind, where = entry["Type"], _where(stack, logical_id)
+        with _located(where):
+            applied = await REGISTRY[kind].apply(properties, self.context(stack, logical_id))
+        log.debug("%s: created %s", where, applied.ref)
+        return Resource(stack.name, logical_id, kind, applied, entry.get("DeletionPolicy", "Delete"), properties)
+
+    def put(self, deployed: DeployedStack, given: dict[str, str]) -> None:
+        """A stack was updated to these parameters (stack_update.py)."""
+        self.stacks[deployed.name], self._given[deployed.name] = deployed, dict(given)
+
+    def resolve_outputs(self, stack: Stack, resolver: Resolver) -> dict[str, str]:
+        """The values of a stack's outputs."""
         outputs = {}
         for name, entry in stack.template.get("Outputs", {}).items():
             if "Condition" in entry and not resolver.condition(entry["Condition"]):

@@ -28,6 +28,7 @@ from local_cloud.properties import flag, integer, refuse_unknown
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
+EVERY_ADDRESS = ("0.0.0.0", "::")
 _API = {"Name", "ProtocolType", "Description", "CorsConfiguration", "Tags", "DisableExecuteApiEndpoint",
         "IpAddressType"}
 _INTEGRATION = {"ApiId", "IntegrationType", "IntegrationUri", "PayloadFormatVersion", "TimeoutInMillis",
@@ -120,7 +121,7 @@ class HttpApi:
         await _refuse_taken(port)
         listening = socket.create_server((host, port), backlog=256)
         self.port = listening.getsockname()[1]
-        self.endpoint = f"http://{host}:{self.port}"
+        self.endpoint = f"http://{'127.0.0.1' if host in EVERY_ADDRESS else host}:{self.port}"
         config = uvicorn.Config(self, lifespan="off", log_config=None, access_log=False, server_header=False,
                                 date_header=True, http="h11", ws="none", timeout_graceful_shutdown=2)
         self._server = _Server(config)

@@ -10,21 +10,31 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from local_cloud.gateway import Certificate, Registry, RegistryError
+from local_cloud.errors import DeployError, Unsupported
+from local_cloud.gateway import Certificate, PolicyError, Registry, RegistryError
 from local_cloud.http_wire import Request, Response
+from local_cloud.pki import LocalCa
+from local_cloud.rule_engine import RuleEngine
 
 KNOWN = (
     "DescribeEndpoint, ListThings, DescribeThing, ListThingPrincipals, ListCertificates, DescribeCertificate, "
-    "UpdateCertificate, ListPrincipalThings, ListAttachedPolicies, ListPolicies and GetPolicy"
+    "CreateCertificateFromCsr, UpdateCertificate, DeleteCertificate, ListPrincipalThings, ListAttachedPolicies, "
+    "AttachPolicy, DetachPolicy, ListPolicies, GetPolicy, CreatePolicy, DeletePolicy, CreateTopicRule, "
+    "ListTopicRules and DeleteTopicRule"
 )
+# Members of a rule's payload and actions whose name in the API is not that of CloudFormation in lower camel case.
+_API_NAMES = {"dynamoDBv2": "DynamoDBv2"}
 
 
 class IotApi:
-    """Answers from `registry`; `endpoint()` is what DescribeEndpoint gives, host or host:port."""
+    """Answers from `registry`, signs with `pki` and makes rules in `rules`; `endpoint()` is what DescribeEndpoint
+    gives, host or host:port."""
 
-    def __init__(self, registry: Registry, endpoint: Callable[[], str]) -> None:
+    def __init__(self, registry: Registry, endpoint: Callable[[], str], pki: LocalCa, rules: RuleEngine) -> None:
         self._registry = registry
         self._endpoint = endpoint
+        self._pki = pki
+        self._rules = rules
         self._routes: list[tuple[str, re.Pattern[str], Callable[..., dict[str, Any]]]] = [
             ("GET", re.compile("/endpoint"), self._describe_endpoint),
             ("GET", re.compile("/things"), self._list_things),
@@ -34,9 +44,18 @@ class IotApi:
             ("GET", re.compile("/certificates"), self._list_certificates),
             ("GET", re.compile("/certificates/([^/]+)"), self._describe_certificate),
             ("PUT", re.compile("/certificates/([^/]+)"), self._update_certificate),
+            ("POST", re.compile("/certificates"), self._create_certificate),
+            ("DELETE", re.compile("/certificates/([^/]+)"), self._delete_certificate),
             ("POST", re.compile("/attached-policies/(.+)"), self._list_attached_policies),
             ("GET", re.compile("/policies"), self._list_policies),
             ("GET", re.compile("/policies/([^/]+)"), self._get_policy),
+            ("POST", re.compile("/policies/([^/]+)"), self._create_policy),
+            ("DELETE", re.compile("/policies/([^/]+)"), self._delete_policy),
+            ("PUT", re.compile("/target-policies/([^/]+)"), self._attach_policy),
+            ("POST", re.compile("/target-policies/([^/]+)"), self._detach_policy),
+            ("GET", re.compile("/rules"), self._list_rules),
+            ("POST", re.compile("/rules/([^/]+)"), self._create_rule),
+            ("DELETE", re.compile("/rules/([^/]+)"), self._delete_rule),
         ]
 
     def handle(self, request: Request) -> Response:
@@ -55,12 +74,15 @@ class IotApi:
     def _run(
         self, operation: Callable[..., dict[str, Any]], names: list[str], query: str, request: Request
     ) -> Response:
-        given = {name: values[0] for name, values in parse_qs(query).items()}
+        given: dict[str, Any] = {name: values[0] for name, values in parse_qs(query).items()}
         principal = request.headers.get("x-amzn-principal")
         if principal:
             given["principal"] = principal
         try:
+            given |= json.loads(request.body or b"{}")
             body = operation(*names, given)
+        except Refused as fault:
+            return _error(400, fault.kind, str(fault))
         except (KeyError, RegistryError) as fault:
             return _error(404, "ResourceNotFoundException", str(fault).strip("'"))
         return Response(
@@ -125,6 +147,85 @@ class IotApi:
         document = self._registry.policies[name].document
         text = document if isinstance(document, str) else json.dumps(document)
         return {**self._policy(name), "policyDocument": text, "defaultVersionId": "1"}
+
+
+    def _create_certificate(self, given: dict[str, Any]) -> dict[str, Any]:
+        try:
+            pem = self._pki.sign_csr(given["certificateSigningRequest"])
+        except ValueError as fault:
+            raise Refused("InvalidRequestException", f"certificateSigningRequest: {fault}") from None
+        status = "ACTIVE" if given.get("setAsActive") == "true" else "INACTIVE"
+        made = self._registry.add_certificate(pem, status)
+        return {"certificateArn": made.arn, "certificateId": made.id, "certificatePem": made.pem}
+
+    def _delete_certificate(self, identity: str, given: dict[str, Any]) -> dict[str, Any]:
+        if self._registry.certificate(identity).status == "ACTIVE":
+            raise Refused("CertificateStateException", f"certificate {identity} is ACTIVE; set it INACTIVE first")
+        try:
+            self._registry.remove_certificate(identity)
+        except RegistryError as fault:
+            raise Refused("DeleteConflictException", str(fault)) from None
+        return {}
+
+    def _create_policy(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._registry.add_policy(name, given["policyDocument"])
+        except PolicyError as fault:
+            raise Refused("MalformedPolicyException", str(fault)) from None
+        except RegistryError as fault:
+            raise Refused("ResourceAlreadyExistsException", str(fault)) from None
+        return {**self._policy(name), "policyDocument": given["policyDocument"], "policyVersionId": "1"}
+
+    def _delete_policy(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        if name in self._registry.policies and any(name in one.policies for one in
+                                                   self._registry.certificates.values()):
+            raise Refused("DeleteConflictException", f"policy {name} is still attached; detach it first")
+        self._registry.remove_policy(name)
+        return {}
+
+    def _attach_policy(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        self._registry.attach_policy(name, given["target"])
+        return {}
+
+    def _detach_policy(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        self._registry.detach_policy(name, given["target"])
+        return {}
+
+    def _list_rules(self, given: dict[str, Any]) -> dict[str, Any]:
+        arn = self._registry.arn
+        return {"rules": [{"ruleName": name, "ruleArn": arn("rule", name)} for name in self._rules.names()]}
+
+    def _create_rule(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        if name in self._rules.names():
+            raise Refused("ResourceAlreadyExistsException", f"rule {name} exists already")
+        try:
+            self._rules.create(name, _as_in_a_template(given))
+        except DeployError as fault:
+            raise Refused("SqlParseException", str(fault)) from None
+        except Unsupported as fault:
+            raise Refused("InvalidRequestException", f"not emulated: {fault}") from None
+        return {}
+
+    def _delete_rule(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        if name in self._rules.names():  # as on AWS, deleting what is not there is no error
+            self._rules.delete(name)
+        return {}
+
+
+class Refused(Exception):
+    """A request that AWS IoT would refuse with this kind of exception."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def _as_in_a_template(value: Any) -> Any:
+    """A rule's payload as CloudFormation writes it: {"sql": …} as {"Sql": …}."""
+    if isinstance(value, dict):
+        return {_API_NAMES.get(name, name[:1].upper() + name[1:]): _as_in_a_template(member)
+                for name, member in value.items()}
+    return [_as_in_a_template(member) for member in value] if isinstance(value, list) else value
 
 
 def _certificate(certificate: Certificate) -> dict[str, Any]:

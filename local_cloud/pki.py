@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import ipaddress
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -46,10 +47,14 @@ def certificate_id(certificate_pem: str) -> str:
 
 
 class LocalCa:
-    """The CA in `directory`, made there when it is empty. `certificate_path` is the file that devices trust."""
+    """The CA in `directory`, made there when it is empty. `certificate_path` is the file that devices trust.
 
-    def __init__(self, directory: str | Path) -> None:
+    more_names: host names and IP addresses that the server's certificate bears besides the usual ones.
+    """
+
+    def __init__(self, directory: str | Path, more_names: Sequence[str] = ()) -> None:
         self.directory = Path(directory)
+        self._server_names = _server_names(more_names)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.certificate_path = self.directory / "ca.pem"
         self._key_path = self.directory / "ca.key"
@@ -75,7 +80,8 @@ class LocalCa:
         self.certificate_path.write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def server_certificate(self) -> tuple[Path, Path]:
-        """Paths of the server's certificate and key; a new pair when there is none or it ends within 30 days."""
+        """Paths of the server's certificate and key; a new pair when there is none, it ends within 30 days, or a name
+        is not on it."""
         certificate_path, key_path = self.directory / "server.pem", self.directory / "server.key"
         if not (certificate_path.exists() and key_path.exists() and self._serves(certificate_path)):
             key = _new_key()
@@ -89,15 +95,15 @@ class LocalCa:
             certificate.verify_directly_issued_by(self._certificate)
         except (ValueError, InvalidSignature):
             return False  # left by an earlier CA
+        if not set(self._server_names) <= set(_names_on(certificate)):
+            return False
         return certificate.not_valid_after_utc - _now() > datetime.timedelta(days=SERVER_RENEWAL_DAYS)
 
     def _sign_server(self, public_key: rsa.RSAPublicKey) -> x509.Certificate:
-        names: list[x509.GeneralName] = [x509.DNSName(name) for name in SERVER_NAMES]
-        names.append(x509.IPAddress(ipaddress.ip_address(SERVER_ADDRESS)))
         not_after = _now() - CLOCK_SKEW + datetime.timedelta(days=SERVER_DAYS)
         return (
             _builder(_name("localhost"), self._certificate.subject, public_key, not_after)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.SubjectAlternativeName(self._server_names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(digital_signature=True, key_encipherment=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -125,6 +131,21 @@ class LocalCa:
 
     def _authority(self) -> x509.AuthorityKeyIdentifier:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+
+
+def _server_names(more_names: Sequence[str]) -> list[x509.GeneralName]:
+    """Names and addresses as a certificate has them; ValueError for one that cannot be on a certificate."""
+    names: list[x509.GeneralName] = []
+    for name in dict.fromkeys((*SERVER_NAMES, SERVER_ADDRESS, *more_names)):
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            names.append(x509.DNSName(name))
+    return names
+
+
+def _names_on(certificate: x509.Certificate) -> list[x509.GeneralName]:
+    return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
 
 
 def _read_csr(csr_pem: str) -> x509.CertificateSigningRequest:

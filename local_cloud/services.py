@@ -46,6 +46,8 @@ class Place:
     endpoint_url: str
     api_port: int
     quotas: bool
+    host: str = "127.0.0.1"  # where the HTTP APIs listen
+    names: tuple[str, ...] = ()  # further names of the device gateway
 
 
 @dataclass
@@ -63,7 +65,7 @@ class LocalServices:
         self.region = place.region
         self._client = client_factory(place.backend_url, place.region)
         self._front = client_factory(place.endpoint_url, place.region)
-        self.pki = LocalCa(place.state / "pki")
+        self.pki = LocalCa(place.state / "pki", place.names)
         self.registry = Registry(account_id, place.region)
         self.queues = QueueService(account_id, place.region, place.endpoint_url)
         self.firehose = FirehoseService(account_id, place.region, self._s3_put)
@@ -118,7 +120,7 @@ class LocalServices:
     async def open_api(self, api_id: str, properties: Mapping[str, Any]) -> None:
         """Serve an HTTP API on --api-port or the next free port."""
         api = HttpApi(api_id, properties, self.functions, fetch_keys=self._fetch_keys)
-        await ports.listen("HTTP API", self.place.api_port, api.start)
+        await ports.listen("HTTP API", self.place.api_port, lambda port: api.start(port, self.place.host))
         self.apis[api_id] = api
 
     async def close_api(self, api_id: str) -> None:

@@ -133,8 +133,9 @@ def test_the_report_is_a_table_and_a_file(tmp_path: Path) -> None:
 
 
 def test_one_part_can_be_measured_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(measures(1)) == ["ingest", "delivery", "backlog", "store", "detector", "soak"]
-    assert main(["--only", "detector", "--quick", "--out", str(tmp_path / "b.json")]) == 0
+    assert list(measures(1)) == ["ingest", "delivery", "backlog", "store", "detector", "camera", "soak"]
+    asked = ["--only", "detector", "--quick", "--out", str(tmp_path / "b.json")]
+    assert main(asked) in (0, 1), "1 when this machine is too slow or too busy for a target"
     assert "detector `seed`" in capsys.readouterr().out
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
-    assert len(rows) == 2 and all(row["median"] > 0 for row in rows)
+    assert any("/ scikit-learn" in row["name"] for row in rows) and all(row["median"] > 0 for row in rows)

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from contract import alerts
+from contract import alerts, payloads
+from edge_bridge import detectors
 from edge_bridge.anomaly import Scorer
-from edge_bridge.detectors import Verdict
+from edge_bridge.detector_states import LARGE_CHARS, MOST_SINCE, DetectorStates
+from edge_bridge.detectors import UNUSUAL, Verdict
 from edge_bridge.rows import ANOMALY, UNCLASSIFIED
 from tests.test_outbox import Parts
 
@@ -141,3 +143,132 @@ def test_rows_are_settled_when_their_marks_are_on_disk_and_not_before(tmp_path: 
     parts.rows.mark(last_id, {last_id: ANOMALY}, [], {})
     assert settled == [0] and parts.rows.settled_to() == last_id
     parts.store.close()
+
+
+def test_two_fields_are_judged_together_and_the_one_that_stands_out_is_named(parts: Parts) -> None:
+    one = scorer(parts, fields=("sensor2", "sensor1+sensor2"))
+    parts.commit(*[("a", 5 + i * 37 % 100 / 100) for i in range(300)])
+    parts.commit(("a", 9.9))
+    while one.score_round():
+        pass
+    [(_, _, classified)] = parts.rows.waiting_alerts(10)
+    assert classified.field in ("sensor1", "sensor2") and classified.reason is not None
+    assert classified.low is not None and classified.high is not None
+    parts.commit(("a", 50))
+    one.score_round()
+    [_, (_, _, classified)] = parts.rows.waiting_alerts(10)
+    assert (classified.field, classified.value) == ("sensor2", 50), "the field alone comes first"
+
+
+def test_a_detector_gets_the_very_numbers_that_the_contract_reads(parts: Parts) -> None:
+    one = scorer(parts)
+    texts = ["0.1", "1e3", "-0.30000000000000004", "123456789012345678", "1E-30", "9.007199254740993e15"]
+    for text in texts:
+        parts.commit(("a", float(text)))
+    with parts.store.write() as db:
+        for row, text in zip(parts.rows.unscored(100), texts, strict=True):
+            db.execute("UPDATE readings SET payload = ? WHERE id = ?",
+                       (b'{"timestamp": "2026-11-22T07:24:00.3Z", "sensor2": %s}' % text.encode(), row.id))
+    expected = [float(payloads.read(row.payload).values["sensor2"]) for row in parts.rows.unscored(100)]
+    one.score_round()
+    assert one._detectors["a", "sensor2"].seen == expected
+
+
+def test_rows_that_cannot_be_read_are_left_to_the_packer(parts: Parts) -> None:
+    one = scorer(parts)
+    parts.commit(("a", 20), ("a", 30), ("a", 40))
+    first, second, _ = parts.rows.unscored(10)
+    with parts.store.write() as db:
+        db.execute("UPDATE readings SET payload = ? WHERE id = ?", (b"{", first.id))
+        db.execute("UPDATE readings SET payload = ? WHERE id = ?",
+                   (b'{"timestamp": 1, "sensor2": 30, "sensor1": "broken"}', second.id))
+    one.score_round()
+    assert [int(c.value) for _, _, c in parts.rows.waiting_alerts(10)] == [40]
+
+
+def test_another_detectors_state_is_left_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for make, value in ((detectors.factory("seed"), 0.5), (detectors.factory("forest"), 0.5), (Above, 20)):
+        parts = Parts(tmp_path / "outbox.db", scoring=True)
+        parts.commit(("a", value))
+        one = Scorer(parts.rows, make, fields=("sensor2",), alert_all=False, raised=lambda: None)
+        one.score_round()
+        assert not one._failing
+        parts.store.close()
+    assert sum("begins anew" in record.message for record in caplog.records) == 2
+
+
+class Large(Above):
+    """Its state is too large to be written with every round."""
+
+    def state(self) -> str:
+        return ",".join(str(value) for value in self.seen) + "," * LARGE_CHARS
+
+
+def test_of_a_large_state_only_what_came_since_is_written(tmp_path: Path) -> None:
+    written: list[int] = []
+    stored: dict[tuple[str, str], str] = {}
+    key, states, detector = ("a", "sensor2"), DetectorStates({}), Large()
+    for i in range(3 * MOST_SINCE):
+        detector.update(i % 10, i)
+        news = states.to_write(key, detector, [(i % 10, i)])
+        written.append(len(news.get(key, "")))
+        stored.update(news)
+        if i % 97 == 0:
+            again = DetectorStates(stored).restored(key, Large)
+            assert again.seen == detector.seen
+            states = DetectorStates(stored)
+            states.restored(key, Large)
+    assert sum(size > LARGE_CHARS for size in written) <= 4 and len(detector.seen) == 3 * MOST_SINCE
+
+
+@pytest.mark.parametrize("ends", ["it fails", "another is chosen"])
+def test_what_came_since_dies_with_its_detector(ends: str) -> None:
+    key, stored = ("a", "sensor2"), {}
+    states, detector = DetectorStates({}), Large()
+    for i in range(3):
+        detector.update(i, i)
+        stored.update(states.to_write(key, detector, [(i, i)]))
+    if ends == "it fails":
+        states.forget(key)
+        new: Above = Large()
+    else:
+        states = DetectorStates(stored)
+        new = states.restored(key, Above)
+    new.update(7, 7)
+    stored.update(states.to_write(key, new, [(7, 7)]))
+    assert DetectorStates(stored).restored(key, type(new)).seen == [7]
+
+
+def test_an_incident_gives_an_alert_its_reason_and_band(parts: Parts) -> None:
+    one = Scorer(parts.rows, detectors.factory("forest"), fields=("sensor2",), alert_all=False, raised=lambda: None)
+    parts.commit(*[("a", 0.5 + (i * 37 % 100 - 50) / 1000) for i in range(200)], ("a", 3))
+    while one.score_round():
+        pass
+    parts.packer.seal_alerts(20)
+    [shipment] = parts.shipments.all()
+    [classified] = alerts.read(parts.shipments.sealed(shipment)).classified
+    assert classified.anomaly and classified.reason in ("spike", UNUSUAL) and classified.low < 0.5 < classified.high < 3
+    assert classified.incident["state"] == "opened" and classified.score < 0
+
+
+def test_a_detector_of_ones_own_is_named_by_module_and_class() -> None:
+    assert detectors.factory("tests.test_bridge_scoring:Above") is Above
+    with pytest.raises(KeyError):
+        detectors.factory("oracle")
+    with pytest.raises(ImportError):
+        detectors.factory("no_such_module:Above")
+    with pytest.raises(AttributeError):
+        detectors.factory("tests.test_bridge_scoring:Below")
+
+
+def test_an_alert_holds_no_number_that_the_cloud_could_not(parts: Parts) -> None:
+    class Beyond(Above):
+        def update(self, value: float, at_ms: int) -> Verdict:
+            return Verdict(True, -1e300 if value else float("-inf"), False, -1e300, float("nan"), UNUSUAL)
+
+    one = Scorer(parts.rows, Beyond, fields=("sensor2",), alert_all=False, raised=lambda: None)
+    parts.commit(("a", 0), ("a", 1))
+    one.score_round()
+    for _, _, classified in parts.rows.waiting_alerts(10):
+        assert (classified.score, classified.low, classified.high) == (-1_000_000, None, None)

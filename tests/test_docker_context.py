@@ -1,10 +1,13 @@
 """The image's build context: an own reading of the .dockerignore rules, over all that must stay out."""
+import os
 import re
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parent.parent
 IGNORE = ROOT / "edge_bridge" / "Dockerfile.dockerignore"
 DOCKERFILE = ROOT / "edge_bridge" / "Dockerfile"
+CAMERA = ROOT / "device" / "Dockerfile"
+CAMERA_IGNORE = ROOT / "device" / "Dockerfile.dockerignore"
 
 
 def pattern(text: str) -> re.Pattern[str]:
@@ -26,14 +29,17 @@ def in_context(path: str, lines: list[str]) -> bool:
     return kept
 
 
-def rules() -> list[str]:
-    return [line.strip() for line in IGNORE.read_text().splitlines() if line.strip() and not line.startswith("#")]
+def rules(ignore: Path = IGNORE) -> list[str]:
+    return [line.strip() for line in ignore.read_text().splitlines() if line.strip() and not line.startswith("#")]
 
 
 def repository_files() -> list[str]:
     skip = {".git", ".venv", ".demo", "cdk.out", "node_modules", ".ruff_cache", ".mypy_cache", ".pytest_cache"}
-    return [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*")
-            if path.is_file() and not skip & set(path.relative_to(ROOT).parts)]
+    found = []
+    for folder, folders, names in os.walk(ROOT):  # not rglob: it would walk through what is skipped, too
+        folders[:] = [name for name in folders if name not in skip]
+        found += [(Path(folder) / name).relative_to(ROOT).as_posix() for name in names]
+    return found
 
 
 def test_the_context_is_the_contract_the_bridge_and_the_lock() -> None:
@@ -69,5 +75,25 @@ def test_the_image_copies_nothing_else_and_runs_unprivileged() -> None:
     copied = [line.split()[1] for line in text.splitlines() if line.startswith(("COPY", "ADD"))]
     assert copied == ["deploy/locks/bridge.lock", "contract/", "edge_bridge/"]
     assert "USER edgecloud" in text and "--require-hashes" in text and "--health" in text
+    image = re.search(r"ARG PYTHON_IMAGE=python:3\.(\d+)-slim", text)
+    assert image and int(image.group(1)) >= 11
+
+
+def test_the_cameras_context_is_the_contract_the_device_and_the_lock() -> None:
+    files = {path for path in repository_files() if in_context(path, rules(CAMERA_IGNORE))}
+    outside = {path for path in files if not path.startswith(("contract/", "device/"))}
+    assert outside <= {"deploy/locks/camera.lock"}
+    assert {"contract/payloads.py", "device/camera.py", "device/spool.py", "device/eyes/people.py"} <= files
+    for path in ("device/camera-01.camera.db", "device/camera.db-wal", "device/eyes/yolo.onnx", "device/street.avi",
+                 "device/out.jpg", "device/.env", "device/client.key", "edge_bridge/bridge.py",
+                 "deploy/locks/dev.lock"):
+        assert not in_context(path, rules(CAMERA_IGNORE)), path
+
+
+def test_the_cameras_image_copies_nothing_else_and_runs_unprivileged() -> None:
+    text = CAMERA.read_text()
+    copied = [line.split()[1] for line in text.splitlines() if line.startswith(("COPY", "ADD"))]
+    assert copied == ["deploy/locks/camera.lock", "contract/", "device/"]
+    assert "USER edgecloud" in text and "--require-hashes" in text and '"device.camera"' in text
     image = re.search(r"ARG PYTHON_IMAGE=python:3\.(\d+)-slim", text)
     assert image and int(image.group(1)) >= 11

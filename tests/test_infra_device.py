@@ -80,10 +80,10 @@ def test_without_a_request_an_output_names_the_next_step() -> None:
     condition, present, missing = template("Device")["Outputs"]["NextStep"]["Value"]["Fn::If"]
     either = [{"Condition": "HasCsrA"}, {"Condition": "HasCsrB"}]
     assert template("Device")["Conditions"][condition] == {"Fn::Or": either}
-    assert "openssl req -new" in missing and "python -m deploy.aws_cli deploy --csr certs/EdgeCloudAWS.csr" in missing
-    assert "Fetch the certificate" in present
+    assert missing.startswith("EdgeCloudAWS has no certificate yet: make provision (with the same CONTEXT) makes a key")
+    assert present.startswith("make provision (with the same CONTEXT) writes and proves")
     second = template("Device", ("things", "EdgeCloudAWS,site-b"))["Outputs"]["SiteBNextStep"]["Value"]["Fn::If"][2]
-    assert second.endswith("--csr certs/site-b.csr --thing site-b")
+    assert second.startswith("site-b has no certificate yet: make provision THING=site-b (with")
 
 
 def test_an_existing_thing_with_its_certificate_only_gets_the_policy() -> None:
@@ -102,7 +102,7 @@ def test_an_existing_thing_without_certificate_keeps_the_slots() -> None:
     assert not resources(found, "AWS::IoT::Thing")
     assert {"CsrA", "CsrB"} < set(found["Parameters"])
     assert "DependsOn" not in found["Resources"]["CsrAThingAttachment"]
-    assert "openssl req" in found["Outputs"]["NextStep"]["Value"]["Fn::If"][2]
+    assert "make provision" in found["Outputs"]["NextStep"]["Value"]["Fn::If"][2]
 
 
 def test_a_second_site_changes_nothing_of_the_first() -> None:

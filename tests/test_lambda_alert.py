@@ -84,3 +84,9 @@ def test_a_bad_message_is_named_and_does_not_stop_the_others(bad: str) -> None:
     good = body(anomaly(5, "1.7"))
     assert failures(alerted(bad, good)) == ["m0"]
     assert [item["number"] for item in items("alerts")] == [5] and published() == receipt(good)
+
+
+def test_what_closes_an_incident_is_receipted_and_only_the_anomaly_is_stored() -> None:
+    text = by_rule((EXAMPLES / "alert_incident.json").read_bytes())
+    assert failures(alerted(text)) == []
+    assert [item["number"] for item in items("alerts")] == [1795330000000014] and published() == receipt(text)

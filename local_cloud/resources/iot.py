@@ -74,6 +74,10 @@ async def policy(properties: Properties, context: Context) -> Applied:
     return Applied(name, {"Arn": made.arn, "Id": name}, _undo(registry.remove_policy, name))
 
 
+async def _set_status(ref: str, properties: Properties, context: Context) -> None:
+    _registry(context.services.registry.set_status, ref, require(properties, "Status"))
+
+
 @resource(
     "AWS::IoT::Certificate",
     EMULATED,
@@ -84,6 +88,8 @@ async def policy(properties: Properties, context: Context) -> Applied:
         "CACertificatePem": "certificates of another CA are not admitted locally; give a CertificateSigningRequest",
     },
     note="signed by the local CA from the request, with the request's own key",
+    replaced="CertificateSigningRequest CertificateMode",
+    update=_set_status,
 )
 async def certificate(properties: Properties, context: Context) -> Applied:
     """A device certificate made from a signing request."""
@@ -105,6 +111,7 @@ async def certificate(properties: Properties, context: Context) -> Applied:
     EMULATED,
     honoured="PolicyName Principal",
     note="the principal must be a certificate of this deployment",
+    replaced="PolicyName Principal",
 )
 async def policy_attachment(properties: Properties, context: Context) -> Applied:
     """Gives a certificate a policy."""
@@ -119,6 +126,7 @@ async def policy_attachment(properties: Properties, context: Context) -> Applied
     EMULATED,
     honoured="ThingName Principal ThingPrincipalType",
     note="the principal must be a certificate of this deployment",
+    replaced="ThingName Principal ThingPrincipalType",
 )
 async def thing_attachment(properties: Properties, context: Context) -> Applied:
     """Attaches a certificate to a thing."""

@@ -90,11 +90,16 @@ class Context:
 
 
 Apply = Callable[[Properties, Context], Awaitable[Applied]]
+Update = Callable[[str, Properties, Context], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class ResourceType:
-    """One row of the registry. `attributes` None means any (custom resources)."""
+    """One row of the registry. `attributes` None means any (custom resources).
+
+    When a stack is updated: a change of a property in `replaced` makes the resource anew, `update(ref, properties,
+    context)` brings the other honoured ones to their new values; without `update` they cannot change.
+    """
 
     name: str
     apply: Apply
@@ -104,6 +109,8 @@ class ResourceType:
     honoured: frozenset[str]
     stated: Mapping[str, str]
     refused: Mapping[str, str]
+    replaced: frozenset[str] = frozenset()
+    update: Update | None = None
 
     def faults(self, properties: Any) -> list[str]:
         """Why these (unresolved) properties cannot be run, one line each."""
@@ -133,13 +140,24 @@ def resource(
     note: str = "",
     stated: Mapping[str, str] | None = None,
     refused: Mapping[str, str] | None = None,
+    replaced: str = "",
+    update: Update | None = None,
 ) -> Callable[[Apply], Apply]:
-    """Register the applier of a type; `attributes` and `honoured` are space-separated names."""
+    """Register the applier of a type; `attributes`, `honoured` and `replaced` are space-separated names."""
 
     def register(apply: Apply) -> Apply:
         known = None if attributes is None else frozenset(attributes.split())
         REGISTRY[name] = ResourceType(
-            name, apply, backing, note, known, frozenset(honoured.split()), dict(stated or {}), dict(refused or {})
+            name,
+            apply,
+            backing,
+            note,
+            known,
+            frozenset(honoured.split()),
+            dict(stated or {}),
+            dict(refused or {}),
+            frozenset(replaced.split()),
+            update,
         )
         return apply
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import delivery, ingest, report, soak, store
+from tests.bench import camera, delivery, detector, ingest, report, soak, store
 from tests.bench.bridge_run import ROOT
 from tests.bench.cloud import Cloud
 from tests.bench.report import Row
@@ -27,7 +27,7 @@ def measures(minutes: float) -> dict[str, Callable[[Path, bool], list[Row]]]:
     """What can be measured, by name, in the order of a whole run."""
     return {"ingest": _ingest, "delivery": delivery.delivery, "backlog": delivery.backlog,
             "store": store.store,
-            "detector": lambda _, quick: soak.detector(quick),
+            "detector": detector.detector, "camera": camera.camera,
             "soak": lambda directory, _: soak.soak(directory, minutes)}
 
 

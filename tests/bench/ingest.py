@@ -1,17 +1,21 @@
 """Bench row `ingest`: readings per second from a real LAN broker's queue to durable disk, beside a bare subscriber.
 
 One broker is loaded once, for all runs: each has its own session there, whose queue holds every message. The bridge
-runs as one process with scoring off and without a cloud; what it has on disk is read from its outbox, from outside.
+runs as one process without a cloud, with scoring off and on; what it has on disk and what is classified is read from
+its outbox, from outside.
 """
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from edge_bridge import settings
+from edge_bridge.detectors.compiler import kernel
 from tests.bench import load
 from tests.bench.bridge_run import ROOT, BridgeRun, used_between
 from tests.bench.cloud import Cloud
@@ -61,18 +65,44 @@ def measure(directory: Path, cloud: Cloud, quick: bool) -> list[Row]:
     seed_count = QUICK_SEED_COUNT if quick else SEED_COUNT
     broker = Broker(directory / "broker")
     try:
-        sessions = [f"{kind}-{n}" for n in range(repeats) for kind in ("bare", "bridge")]
+        ways = scorings()
+        sessions = [f"{kind}-{n}" for n in range(repeats) for kind in ("bare", "bridge", *ways)]
         for name in [*sessions, "seed"]:
             load.open_session(broker.port, name)
         load.preload(broker.port, count)
         bare, bridge = [], []
+        scored: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         for n in range(repeats):
             bare.append(_reference("paho", broker.port, f"bare-{n}", count, cloud))
-            bridge.append(_bridge(directory / f"bridge-{n}", broker.port, f"bridge-{n}", count, cloud))
+            bridge.append(_bridge(directory / f"bridge-{n}", broker.port, f"bridge-{n}", count, cloud.environment))
+            for index, (name, environment) in enumerate(ways.items()):
+                scored[name].append(_bridge(directory / f"scoring-{index}-{n}", broker.port, f"{name}-{n}", count,
+                                            {**cloud.environment, **environment}))
         seed = _reference("seed", broker.port, "seed", seed_count, cloud)
     finally:
         broker.close()
-    return _rows(count, bare, bridge, seed)
+    return _rows(count, bare, bridge, seed) + _scoring_rows(bare, scored)
+
+
+def scorings() -> dict[str, dict[str, str]]:
+    """How readings are scored, as rows call it, and the settings for it: the detector `seed`, and the default one."""
+    seed = {"SCORED_FIELDS": "sensor2", "DETECTOR": "seed"}
+    ways = {"seed, not compiled": {**seed, "PYTHONPATH": str(Path(__file__).parent / "without")}}
+    if kernel().compiled:
+        ways = {"seed, compiled": seed, "default": {"SCORED_FIELDS": settings.default("SCORED_FIELDS")}, **ways}
+    return ways
+
+
+def _scoring_rows(bare: list[dict[str, Any]], scored: dict[str, list[dict[str, Any]]]) -> list[Row]:
+    rows = []
+    for name, runs in scored.items():
+        target = {"at_least": 0.60, "goal": 0.75} if name == "seed, compiled" else {}
+        ratios = [a["per_s"] / b["per_s"] for a, b in zip(runs, bare, strict=True)]
+        rows += [Row(f"ingest, scoring {name} / bare subscriber", "ratio", ratios, **target,
+                     note="until every reading is on disk and classified"),
+                 Row(f"ingest, scoring {name}", "readings/s", [run["per_s"] for run in runs]),
+                 Row(f"CPU of a reading: ingest, scoring {name}", "µs", [run["cpu_us"] for run in runs])]
+    return rows
 
 
 def _rows(count: int, bare: list[dict[str, Any]], bridge: list[dict[str, Any]], seed: dict[str, Any]) -> list[Row]:
@@ -102,13 +132,14 @@ def _reference(kind: str, port: int, session: str, count: int, cloud: Cloud) -> 
     return found
 
 
-def _bridge(directory: Path, port: int, session: str, count: int, cloud: Cloud) -> dict[str, Any]:
-    nowhere = {**cloud.environment, "IOT_PORT": str(free_port())}
+def _bridge(directory: Path, port: int, session: str, count: int, environment: dict[str, str]) -> dict[str, Any]:
+    nowhere = {**environment, "IOT_PORT": str(free_port())}
     bridge = BridgeRun(directory, MQTT_BROKER="127.0.0.1", MQTT_PORT=str(port), MQTT_CLIENT_ID=session,
                        **nowhere).start()
+    scoring = bool(environment.get("SCORED_FIELDS"))
     try:
-        first, from_s = _await_committed(bridge, count // 10)
-        last, to_s = _await_committed(bridge, count)
+        first, from_s = _await_done(bridge, count // 10, scoring)
+        last, to_s = _await_done(bridge, count, scoring)
         file_bytes = sum(path.stat().st_size for path in directory.glob("outbox.db*")) / last
         used = used_between(bridge.notes(), from_s, to_s)
     finally:
@@ -121,12 +152,25 @@ def _bridge(directory: Path, port: int, session: str, count: int, cloud: Cloud) 
             "disk_source": used["disk_source"]}
 
 
-def _await_committed(bridge: BridgeRun, count: int) -> tuple[int, float]:
-    """How many are on disk, and when, as soon as they are at least `count`."""
+def _await_done(bridge: BridgeRun, count: int, scoring: bool) -> tuple[int, float]:
+    """How many are on disk, with scoring also classified, and when, as soon as they are at least `count`."""
     deadline_s = time.monotonic() + _DEADLINE_S
-    while (committed := bridge.committed()) < count:
+    while (done := min(bridge.committed(), _scored(bridge.outbox)) if scoring else bridge.committed()) < count:
         bridge.check_alive()
         if time.monotonic() > deadline_s:
-            raise RuntimeError(f"{committed} of {count} readings are on disk after {_DEADLINE_S} s")
+            raise RuntimeError(f"{done} of {count} readings are done after {_DEADLINE_S} s")
         time.sleep(_POLL_S)
-    return committed, time.time()
+    return done, time.time()
+
+
+def _scored(outbox: Path) -> int:
+    """Readings that the detector has been through; without a cloud none leaves the table, and their ids are in line."""
+    if not outbox.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{outbox}?mode=ro", uri=True) as db:
+            [(scored_to,)] = db.execute("SELECT value FROM meta WHERE name = 'scored_to'")
+            [(first,)] = db.execute("SELECT min(id) FROM readings")
+    except sqlite3.OperationalError:  # the tables are not made yet
+        return 0
+    return 0 if first is None else max(0, scored_to - first + 1)

@@ -1,9 +1,7 @@
-"""Bench rows `soak` and `detector`: does a running bridge grow; how many readings the seed's detector judges."""
-import time
+"""Bench row `soak`: does a running bridge grow?"""
 from pathlib import Path
 from typing import Any
 
-from edge_bridge.detectors import factory
 from tests.bench import load
 from tests.bench.bridge_run import BridgeRun
 from tests.bench.cloud import Cloud
@@ -12,7 +10,6 @@ from tests.bench.report import Row
 
 PER_S = 500
 _SETTLED = 0.4  # of the time: caches fill, the allocator finds its size
-_JUDGED = 1000
 
 
 def slope_per_min(notes: list[dict[str, Any]], name: str) -> float:
@@ -52,18 +49,3 @@ def soak(directory: Path, minutes: float) -> list[Row]:
         Row("soak: readings lost, doubled or wrong", "readings",
             [count - figures["new"] + figures["doubled"] + figures["wrong"]], at_most=0),
     ]
-
-
-def detector(quick: bool) -> list[Row]:
-    """The default detector on values of one device: one by one, and as the scorer hands them on after an outage."""
-    count = _JUDGED // 5 if quick else _JUDGED
-    values = [(float(load.expected(0, n)[1]["sensor2"]), load.expected(0, n)[0]) for n in range(count)]
-    one, many = factory("seed")(), factory("seed")()
-    started_s = time.perf_counter()
-    for value, at_ms in values[:count // 4]:
-        one.update(value, at_ms)
-    single = count // 4 / (time.perf_counter() - started_s)
-    started_s = time.perf_counter()
-    many.update_many(values)
-    return [Row("detector `seed`, one by one", "readings/s", [single]),
-            Row("detector `seed`, many at once", "readings/s", [count / (time.perf_counter() - started_s)])]

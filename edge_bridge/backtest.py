@@ -1,0 +1,260 @@
+"""`python -m edge_bridge.backtest FILE`: what a detector would have said of readings that are there already.
+
+From a CSV file with a column `timestamp`, or from archive objects (.gz, or their lines) copied to disk; through the
+very detectors that the bridge runs; CSV to standard output, one row a reading, in order; a summary to standard error.
+"""
+import argparse
+import csv
+import gzip
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from contract import batch, numbers, payloads
+from contract.alerts import OPENED, Classified
+from contract.errors import BadPayload
+from edge_bridge import detectors
+from edge_bridge.detectors import Verdict
+from edge_bridge.incidents import Incidents
+
+HEADER = ("timestamp", "value", "score", "anomaly", "low", "high", "reason")
+TOGETHER = "+"
+_GZIP = b"\x1f\x8b"
+
+
+class BadInput(Exception):
+    """The file cannot be back-tested: what, where, expected."""
+
+
+class Reading(NamedTuple):
+    """timestamp, value: as they came; values: the numbers that are judged, one or several; device: whose."""
+
+    device: str
+    timestamp: str
+    at_ms: int
+    value: str
+    values: tuple[float, ...]
+
+
+class Tested(NamedTuple):
+    """One mode's verdicts on the readings, and the (first, last) indices of each incident; took_s: the detector's."""
+
+    mode: str
+    verdicts: list[Verdict]
+    incidents: list[tuple[int, int]]
+    took_s: float
+
+
+# --- reading
+
+def read(path: Path, column: str) -> list[Reading]:
+    """The readings of a file in its order. Raises BadInput."""
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if raw.startswith(_GZIP) else raw
+        text = raw.decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read ({error}); expected CSV, or an archive object as it lies in the bucket"
+                       ) from error
+    lines = text.splitlines()
+    found = list(_archive(path, lines, column) if text.lstrip().startswith("{") else _csv(path, lines, column))
+    if not found:
+        raise BadInput(f"{path} has no readings; expected a header and at least one row")
+    return found
+
+
+def _csv(path: Path, lines: list[str], column: str) -> Iterator[Reading]:
+    rows = csv.DictReader(lines)
+    names = column.split(TOGETHER)
+    missing = [name for name in ("timestamp", *names) if name not in (rows.fieldnames or ())]
+    if missing:
+        raise BadInput(f"{path} has no column {missing[0]!r}; its columns are {', '.join(rows.fieldnames or ())}; "
+                       "name the measurement with --column")
+    for row in rows:
+        at = f"{path}, line {rows.line_num}"
+        if None in row or None in row.values():
+            raise BadInput(f"{at}: {len(row)} fields; expected {len(rows.fieldnames or ())}")
+        timestamp = row["timestamp"].strip()
+        yield Reading(row.get("device_id") or "", timestamp, _at_ms(at, timestamp),
+                      TOGETHER.join(row[name].strip() for name in names),
+                      tuple(_number(f"{at}: {name}", row[name]) for name in names))
+
+
+def _archive(path: Path, lines: list[str], column: str) -> Iterator[Reading]:
+    """Batches, one a line, as the archive's objects hold them; only of what has this measurement."""
+    names = column.split(TOGETHER)
+    for line_number, line in enumerate(lines, 1):
+        try:
+            opened = batch.read(line)
+            for series in opened.series:
+                for row in batch.unpack(series):
+                    if all(name in row.values for name in names):
+                        yield Reading(series["device"], str(row.timestamp), row.at_ms,
+                                      TOGETHER.join(str(row.values[name]) for name in names),
+                                      tuple(float(row.values[name]) for name in names))
+        except (BadPayload, KeyError, TypeError, IndexError) as error:
+            raise BadInput(f"{path}, line {line_number}: no batch ({error}); expected one sealed batch a line"
+                           ) from error
+
+
+def _number(what: str, text: str) -> float:
+    try:
+        number = Decimal(text.strip())
+        if not number.is_finite():
+            raise ValueError
+        return float(numbers.check(number, what))
+    except (ArithmeticError, BadPayload, ValueError) as error:
+        raise BadInput(f"{what} is {text!r}; expected a number") from error
+
+
+def _at_ms(at: str, timestamp: str) -> int:
+    try:
+        stamp: Any = Decimal(timestamp)
+    except ArithmeticError:
+        stamp = timestamp
+    try:
+        return int(payloads.at_ms(stamp))
+    except BadPayload as error:
+        raise BadInput(f"{at}: {error}") from error
+
+
+# --- judging
+
+def judge(mode: str, readings: Sequence[Reading]) -> Tested:
+    """Hand the readings to a detector per device, as the bridge does. Raises KeyError for an unknown mode."""
+    width = len(readings[0].values)
+    make: Callable[[], Any] = detectors.factory(mode) if width == 1 else lambda: detectors.together(width)
+    verdicts: list[Verdict] = [Verdict(False)] * len(readings)
+    spans: list[tuple[int, int]] = []
+    took_s = 0.0
+    by_device = sorted(range(len(readings)), key=lambda index: readings[index].device)  # stable: in order within each
+    for device, indices in groupby(by_device, key=lambda index: readings[index].device):
+        own = list(indices)
+        values: list[tuple[Any, int]] = [
+            (readings[i].values if width > 1 else readings[i].values[0], readings[i].at_ms) for i in own]
+        detector = make()
+        started_s = time.perf_counter()
+        many = getattr(detector, "update_many", None)
+        found = many(values) if many else [detector.update(*value) for value in values]
+        took_s += time.perf_counter() - started_s
+        for index, verdict in zip(own, found, strict=True):
+            verdicts[index] = verdict
+        spans += _incidents(device, own, readings, verdicts)
+    return Tested(mode, verdicts, sorted(spans), took_s)
+
+
+def _incidents(device: str, own: list[int], readings: Sequence[Reading], verdicts: list[Verdict],
+               ) -> Iterator[tuple[int, int]]:
+    """(first, last anomaly) of each incident, had the readings been received when they were made."""
+    incidents, first, last = Incidents(device), -1, -1
+    for index in own:
+        at_ms, verdict = readings[index].at_ms, verdicts[index]
+        if incidents.silent(at_ms):
+            yield first, last
+        if verdict.anomaly:
+            score = None if verdict.score is None else Decimal(f"{verdict.score:.6f}")
+            told = incidents.anomaly(Classified(index, at_ms, at_ms, at_ms, "", Decimal(0), Decimal(0), True, score,
+                                                None, None, verdict.reason, None))
+            first, last = (index if told.incident["state"] == OPENED else first), index
+        elif incidents.normal(at_ms):
+            yield first, last
+    if incidents.is_open:
+        yield first, last
+
+
+# --- telling
+
+def write(readings: Sequence[Reading], tested: Tested, to: TextIO) -> None:
+    """The verdicts as CSV. score: the higher the stranger, above 0 for an anomaly; 0 where there is no model yet."""
+    rows = csv.writer(to, lineterminator="\n")
+    rows.writerow(HEADER)
+    for reading, verdict in zip(readings, tested.verdicts, strict=True):
+        rows.writerow((reading.timestamp, reading.value, f"{-(verdict.score or 0.0) + 0.0:.9g}",
+                       "true" if verdict.anomaly else "false", _shown(verdict.low), _shown(verdict.high),
+                       verdict.reason or ""))
+
+
+def _shown(number: float | None) -> str:
+    return "" if number is None else f"{number:.6g}"
+
+
+def summary(tested: Tested) -> str:
+    """One mode in a few lines."""
+    flagged = sum(verdict.anomaly for verdict in tested.verdicts)
+    count = len(tested.verdicts)
+    reasons = Counter(verdict.reason or "no reason given" for verdict in tested.verdicts if verdict.anomaly)
+    why = ", ".join(f"{reason} {n}" for reason, n in reasons.most_common())
+    return (f"{tested.mode}: {count} readings, {flagged} anomalies ({100 * flagged / count:.3g} %), "
+            f"{in_words(tested)}{': ' + why if why else ''}; "
+            f"{count / max(tested.took_s, 1e-9):,.0f} readings/s")
+
+
+def in_words(tested: Tested) -> str:
+    """1 incident, 2 incidents, ..."""
+    return f"{len(tested.incidents)} incident{'' if len(tested.incidents) == 1 else 's'}"
+
+
+def compared(one: Tested, other: Tested) -> str:
+    """On how many readings two modes agree."""
+    pairs = Counter((a.anomaly, b.anomaly) for a, b in zip(one.verdicts, other.verdicts, strict=True))
+    return (f"{one.mode} and {other.mode}: both {pairs[True, True]}, only {one.mode} {pairs[True, False]}, "
+            f"only {other.mode} {pairs[False, True]}, neither {pairs[False, False]}")
+
+
+def arguments(given: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m edge_bridge.backtest", description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="CSV with a column timestamp, or an archive object (.gz)")
+    parser.add_argument("--column", default="sensor2",
+                        help="the measurement; sensor1+sensor2: these two beside each other")
+    parser.add_argument("--mode", default="forest",
+                        help=f"{', '.join(detectors.REGISTRY)}, or module:class; default forest")
+    parser.add_argument("--compare", metavar="MODE", help="judge by this one too, and show both")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw it")
+    return parser.parse_args(given)
+
+
+def main(given: list[str]) -> int:
+    """Returns the exit code: 2 for what was asked wrongly, 1 for a file that cannot be read."""
+    asked = arguments(given)
+    modes = [asked.mode] + ([asked.compare] if asked.compare else [])
+    for mode in modes:
+        try:
+            detectors.factory(mode)
+        except (KeyError, ImportError, AttributeError) as error:
+            print(f"backtest: there is no mode {mode!r} ({error}); expected {', '.join(detectors.REGISTRY)}, or "
+                  "module:class of one that can be imported", file=sys.stderr)
+            return 2
+    try:
+        readings = read(asked.file, asked.column)
+        tested = [judge(mode, readings) for mode in modes]
+        write(readings, tested[0], sys.stdout)
+        if asked.plot:
+            from edge_bridge.backtest_plot import draw
+            draw(asked.plot, readings, tested, title=f"{asked.file.name}, {asked.column}")
+    except BadInput as error:
+        print(f"backtest: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever reads has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    _tell(tested)
+    return 0
+
+
+def _tell(tested: Iterable[Tested]) -> None:
+    found = list(tested)
+    for one in found:
+        print(summary(one), file=sys.stderr)
+    if len(found) > 1:
+        print(compared(*found), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
