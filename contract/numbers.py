@@ -12,6 +12,7 @@ _RANGE = decimal.Context(
     prec=MAX_DIGITS, Emin=-130, Emax=125,
     traps=[decimal.Inexact, decimal.Overflow, decimal.Subnormal, decimal.InvalidOperation],
 )
+fit = _RANGE.plus  # `check` without words: raises decimal.DecimalException
 _WIDE = decimal.Context(prec=2000)
 _INT = {int}
 _MAX_SPREAD = 40  # decimal places between the smallest and the largest of a column before it is kept as text

@@ -1,5 +1,6 @@
 """The JSON that devices send: built by device/, read and checked by the bridge and the API before it is stored."""
 import calendar
+import decimal
 import re
 from collections import OrderedDict, namedtuple
 from decimal import Decimal
@@ -12,6 +13,9 @@ MAX_FIELDS = 256
 MAX_DEPTH = 8
 LAST_SECOND = 253402300800  # the year 10000: beyond it a number of seconds is in fact milliseconds
 RESERVED = frozenset(("timestamp", "device_id", "seq", "spool", "first"))
+
+_NO_TURN = (None, None, None)
+_HALF = Decimal("0.5")
 
 # timestamp: as it came (Decimal, int or str); at_ms: UTC milliseconds; values: {name: Decimal}; extra: all else.
 Reading = namedtuple("Reading", "device_id timestamp at_ms seq spool first values extra")
@@ -49,7 +53,7 @@ def at_ms(timestamp):
     if numbers.is_number(timestamp):
         if not 0 <= timestamp < LAST_SECOND:
             raise BadPayload("bad timestamp", "got %.40s; expected epoch seconds, from 0 to the year 9999" % timestamp)
-        return int(timestamp * 1000 + Decimal("0.5"))
+        return int(timestamp * 1000 + _HALF)
     match = _ISO.match(timestamp) if isinstance(timestamp, str) else None
     if match is None:
         raise BadPayload("bad timestamp", "got %.60r; expected epoch seconds or ISO 8601" % (timestamp,))
@@ -87,18 +91,37 @@ def read(raw, required="sensor2"):
     return _reading(message, required)
 
 
+def read_again(raws, required="sensor2"):
+    """What `read` makes of each of many payloads that it accepted before: [Reading, ...], decoded in one go.
+
+    Raises BadPayload when this version of the contract refuses any of them; `read` then tells which.
+    """
+    messages = numbers.loads(b"[" + b",".join(raws) + b"]")
+    if len(messages) != len(raws) or not all(type(message) is dict for message in messages):
+        raise BadPayload("not an object", "one of %d payloads is not one JSON object" % len(raws))
+    return [_reading(message, required) for message in messages]
+
+
 def _reading(message, required):
     if len(message) > MAX_FIELDS:
         raise BadPayload("too many fields", "got %d, expected at most %d" % (len(message), MAX_FIELDS))
-    values, extra = {}, {}
-    for name, value in message.items():
-        if not name:
-            raise BadPayload("bad field name", "got an empty one, expected 1 character or more (DynamoDB refuses it)")
-        if type(value) is Decimal or type(value) is int:
-            if name not in RESERVED:
-                values[name] = numbers.check(value, name)
-        elif name not in RESERVED:
-            extra[name] = _checked_extra(name, value)
+    if "" in message:
+        raise BadPayload("bad field name", "got an empty one, expected 1 character or more (DynamoDB refuses it)")
+    values, extra, fit = {}, {}, numbers.fit
+    try:
+        for name, value in message.items():
+            if name in RESERVED:
+                continue
+            kind = type(value)
+            if kind is Decimal:
+                values[name] = fit(value)
+            elif kind is int:
+                values[name] = fit(Decimal(value))
+            else:
+                extra[name] = _checked_extra(name, value)
+    except decimal.DecimalException:
+        numbers.check(value, name)  # raises the same with words
+        raise
     if required not in values:
         raise BadPayload(
             "missing " + required if required not in message else "not a number",
@@ -113,7 +136,7 @@ def _reading(message, required):
     device_id = message.get("device_id")
     if device_id is not None:
         topics.check_device(device_id)
-    spool, seq, first = turn(message)
+    spool, seq, first = turn(message) if "seq" in message or "spool" in message or "first" in message else _NO_TURN
     return Reading(device_id, timestamp, at_ms(timestamp), seq, spool, first, values, extra)
 
 

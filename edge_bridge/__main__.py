@@ -37,7 +37,7 @@ log = logging.getLogger("edge_bridge")
 
 STOP_S = 8.5  # of the 10 s that a container is given between SIGTERM and SIGKILL
 SCORING_STOP_S = 2.0
-DETECTOR_START_S = 10.0
+DETECTOR_START_S = 4.0
 LIVE_GRACE_S = 10.0
 
 
@@ -99,10 +99,10 @@ class Process:
 
     def run(self, ended: threading.Event) -> None:
         """Carry readings until `ended`."""
-        self._uplink.start()
         if self._scorer:
             self._scorer.start()
             self._await_detector(ended)
+        self._uplink.start()
         self._bridge.start()
         self._upkeep.start()
         for source in self._sources.values():
@@ -118,7 +118,8 @@ class Process:
             ended.wait(min(1.0, self._settings.status_interval))
 
     def _await_detector(self, ended: threading.Event) -> None:
-        """Its imports may take seconds: the first readings should not be sent on unclassified for their sake."""
+        """Its imports may take seconds, and more beside a draining backlog: the first readings should not be sent on
+        unclassified for their sake."""
         deadline_s = time.monotonic() + DETECTOR_START_S
         while self._scorer and not self._scorer.loaded.is_set() and time.monotonic() < deadline_s:
             if ended.wait(0.05):

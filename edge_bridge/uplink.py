@@ -37,12 +37,12 @@ from edge_bridge.shipments import ALERTS, BACKFILL, IN_FLIGHT, LIVE, SENT, WAITI
 log = logging.getLogger(__name__)
 
 PUBLISHES_PER_S = 95.0  # of 100 per connection, in and out together: the rest is for receipts
-BYTES_PER_S = 500_000.0  # of 512 KB
+BYTES_PER_S = 510_000.0  # of 512 KiB
 ALERTS_PER_S = 20.0
 MOST_IN_FLIGHT = 64
 MOST_IN_FLIGHT_BYTES = 512 * 1024
 BACKFILL_SHARE = 5  # every fifth publish is backfill's when live data would take them all
-SEALED_AHEAD = 2  # per lane; the rest stays rows, so that a backlog makes full batches
+SEALED_AHEAD = {LIVE: 2, BACKFILL: 4}  # in flight included; the rest stays rows, so that a backlog makes full batches
 RETRY_MOST_S = 60.0
 RESEND_MOST_S = 3600.0
 TICK_S = 0.05
@@ -299,7 +299,8 @@ class Uplink:
         if not self.connected:
             return False
         self._packer.seal_alerts(int(self._alerts.tokens()) - self._shipments.unsent(ALERTS))
-        return any(self._shipments.unsent(lane) < SEALED_AHEAD and self._packer.seal_rows(lane, self._stopping.is_set())
+        everything = self._stopping.is_set()
+        return any(self._shipments.unsent(lane) < SEALED_AHEAD[lane] and self._packer.seal_rows(lane, everything)
                    for lane in (LIVE, BACKFILL))
 
     def _publish_due(self) -> float:

@@ -270,3 +270,13 @@ def test_newer_modules_are_seen(tmp_path: Path) -> None:
     module = tmp_path / "newer.py"
     module.write_text("import secrets\n")
     assert vermin(module).returncode == 1
+
+
+def test_many_payloads_are_read_again_as_each_alone():
+    raws = [b'{"timestamp": 1.50, "sensor2": 0.50, "note": ["a", {"b": 1.0}]}',
+            b' {"timestamp":"2026-11-22T10:00:00Z","sensor2":1}\n',
+            b'{"timestamp": 3, "sensor2": 1e3, "spool": "s", "seq": 5, "first": 4, "caf\\u00e9": 2}']
+    assert payloads.read_again(raws) == [payloads.read(raw) for raw in raws]
+    for bad in (b"{", b"[1]", b'{"timestamp": 1, "sensor2": 1}, {"timestamp": 2, "sensor2": 2}', b'{"timestamp": 1}'):
+        with pytest.raises(BadPayload):
+            payloads.read_again([raws[0], bad])

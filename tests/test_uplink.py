@@ -16,7 +16,7 @@ from edge_bridge.loopback import LoopbackConnection
 from edge_bridge.pacing import Bucket, full_jitter_s
 from edge_bridge.receipts import Receipts
 from edge_bridge.rows import ANOMALY
-from edge_bridge.shipments import SENT
+from edge_bridge.shipments import BACKFILL, LIVE, SENT
 from edge_bridge.uplink import Options, Uplink
 from tests.bridge_rig import until
 from tests.test_outbox import Parts, classified
@@ -361,7 +361,7 @@ def test_live_data_leaves_backfill_its_share(tmp_path: Path) -> None:
 
 
 def test_the_budget_is_kept(line: Callable[..., Line], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uplink_module, "SEALED_AHEAD", 1000)
+    monkeypatch.setattr(uplink_module, "SEALED_AHEAD", {LIVE: 1000, BACKFILL: 1000})
     one = line()
     for index in range(150):
         one.parts.shipments.seal(f"{index:024d}", b"x" * 100, route="readings", lane="backfill", counts={"a": 1},
