@@ -67,6 +67,8 @@ class IotConnection:
                 min_reconnect_delay_ms=1000, max_reconnect_delay_ms=max(1001, int(settings.reconnect_max * 1000)),
                 keep_alive_interval_sec=keep_alive_s, ping_timeout_ms=int(ping_timeout_s * 1000),
                 ack_timeout_sec=ACK_TIMEOUT_S, enable_metrics_collection=False,
+                # uplink.py keeps IoT Core's limits; the SDK's own pacing behind it would only cost a tenth of the bytes
+                extended_validation_and_flow_control_options=mqtt5.ExtendedValidationAndFlowControlOptions.NONE,
                 on_publish_received=self._received,
                 on_lifecycle_connection_success=lambda data: self._connected(generation, data),
                 on_lifecycle_connection_failure=lambda data: self._failed(generation, data),
