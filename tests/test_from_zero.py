@@ -136,8 +136,8 @@ def rotate(walk: Walk, text: str) -> None:
 
 
 def test_make_cloud_is_what_the_tests_run() -> None:
-    done = subprocess.run(["make", "--no-print-directory", "-n", "-o", "setup", "PY=PYTHON", "cloud", "CLOUD=c.json"], cwd=ROOT, text=True,
-                          capture_output=True, check=True)
+    command = ["make", "--no-print-directory", "-n", "-o", "setup", "PY=PYTHON", "cloud", "CLOUD=c.json"]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True)
     assert done.stdout.split() == ["PYTHON", "-m", "deploy.cloud", "--context", '""', "--ready-file", '"c.json"']
     assert Block("stays", "make cloud\n") in blocks()
 
