@@ -1,6 +1,7 @@
 """HTTP APIs over real sockets: routes, payload format 2.0 both ways, CORS, JWT, and API Gateway's own errors."""
 
 import asyncio
+import contextlib
 import base64
 import json
 import socket
@@ -319,9 +320,13 @@ def test_a_taken_port_is_said_and_a_closed_one_is_free_again():
 
 def test_a_port_that_answers_on_the_other_loopback_address_counts_as_taken():
     try:
-        other = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError as fault:
         pytest.skip(f"no IPv6 loopback on this machine: {fault}")
+    other = None
+    while other is None:
+        with socket.create_server(("127.0.0.1", 0)) as free_here, contextlib.suppress(OSError):
+            other = socket.create_server(("::1", free_here.getsockname()[1]), family=socket.AF_INET6)
 
     async def main() -> None:
         with pytest.raises(OSError, match="in use on ::1"):
