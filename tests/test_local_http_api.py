@@ -1,8 +1,8 @@
 """HTTP APIs over real sockets: routes, payload format 2.0 both ways, CORS, JWT, and API Gateway's own errors."""
 
 import asyncio
-import contextlib
 import base64
+import contextlib
 import json
 import socket
 import time
