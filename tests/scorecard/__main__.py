@@ -36,7 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], metavar="NAME",
                         help="only rows whose name or function contains this; writes no files; may be repeated")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the random instants [{SEED}]")
-    parser.add_argument("--workers", type=int, default=3, help="rows at a time, each with a cloud of its own [3]")
+    parser.add_argument("--workers", type=int, default=4, help="rows at a time, each with a cloud of its own [4]")
     parser.add_argument("--keep", action="store_true", help="keep logs, outboxes and records of a run that passed")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     return parser.parse_args()
