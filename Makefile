@@ -10,7 +10,7 @@ CONTEXT ?=
 SECONDS ?=
 REPORT ?=
 
-.PHONY: help python setup setup-dev demo camera doctor test scorecard bench exact check fix snapshot synth bootstrap diff deploy destroy redrive cloud provision verify pi lock compose-env images image-test k3d minikube certs-secret sbom
+.PHONY: help python setup setup-dev demo camera doctor test scorecard bench cost exact check fix snapshot synth bootstrap diff deploy destroy redrive rebuild cloud drill provision verify user web token pi lock compose-env images image-test k3d minikube certs-secret sbom shadow
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -e 's/:[^#]*## /|/' | while IFS='|' read -r name text; do \
@@ -43,6 +43,9 @@ scorecard: setup-dev ## what is lost, doubled or misordered under faults, to doc
 bench: setup-dev ## how fast, how small: ratios, limits and costs, to bench.json [QUICK=1] [ONLY=row] [MINUTES=n]
 	@$(PY) -m tests.bench $(if $(QUICK),--quick,) $(if $(ONLY),--only $(ONLY),) $(if $(MINUTES),--minutes $(MINUTES),)
 
+cost: setup ## docs/cost.md anew: what it costs, by the templates and local_cloud/cost/prices.json [PRICES=file]
+	@$(PY) -m deploy.cost $(if $(PRICES),--prices "$(PRICES)",)
+
 exact: setup-dev ## the detector's forest against scikit-learn's, label for label; 20 minutes [READINGS=n] [SEED=n]
 	@$(PY) -m tests.exact $(if $(READINGS),--readings $(READINGS),) $(if $(SEED),--seed $(SEED),)
 
@@ -71,18 +74,38 @@ doctor: setup ## is everything there that a bridge needs? [ENV_FILE=certs/bridge
 redrive: setup ## apply again what landed in dead-letter queues and error objects [NAME=edgecloud] [REGION=eu-north-1]
 	@$(PY) -m deploy.redrive --name "$(or $(NAME),edgecloud)" --region "$(or $(REGION),eu-north-1)" --endpoint "$(ENDPOINT)"
 
+rebuild: setup ## the tables again from the archive, by arrival: FROM=2026-11-01 [TO=...] [SITE=name] [DRY_RUN=1] [RATE=500] [TARGET=local]
+	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) -m deploy.rebuild --from "$(FROM)" --to "$(TO)" --site "$(SITE)" \
+		--rate "$(or $(RATE),500)" --target "$(or $(TARGET),aws)" --cloud "$(CLOUD)" $(if $(DRY_RUN),--dry-run,)
+
 cloud: setup ## the local cloud by itself, until Ctrl-C [CONTEXT="k=v ..."]
 	@$(PY) -m deploy.cloud --context "$(CONTEXT)" --ready-file "$(CLOUD)"
 
-PLACE = --target "$(or $(TARGET),aws)" --certs "$(CERTS)" --cloud "$(CLOUD)" --thing "$(THING)"
+drill: setup ## break a running demo in seven ways, see the ledger, lose nothing [ONLY=cut,kill,broker,disk,certificate,throttle,rule]
+	@$(PY) -m deploy.drill --only "$(ONLY)"
+
+PLACE = $(WHERE) --thing "$(THING)"
+WHERE = --target "$(or $(TARGET),aws)" --certs "$(CERTS)" --cloud "$(CLOUD)"
 WITH_CONTEXT = CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")"
 
 provision: setup ## key, certificate and bridge.env, proven [TARGET=local] [ROTATE=1] [RETIRE=1] [ADOPT=1] [THING=name] [YES=1]
 	@$(WITH_CONTEXT) $(PY) -m deploy.provision $(PLACE) --retire "$(RETIRE)" \
 		$(if $(ROTATE),--rotate,) $(if $(ADOPT),--adopt,) $(if $(YES),--yes,)
 
+shadow: setup ## how the bridge is set, and how it goes [SET="batch_age_s=2 log_level=DEBUG live=10m"] [CLEAR=1] [THING=name] [TARGET=local]
+	@$(WITH_CONTEXT) $(PY) -m deploy.shadow $(PLACE) --set "$(SET)" $(if $(CLEAR),--clear,)
+
 verify: setup ## 220 messages through the real endpoint, every hop compared [TARGET=local] [RULES=1] [FORCE=1]
 	@$(WITH_CONTEXT) $(PY) -m deploy.verify $(PLACE) $(if $(RULES),--rules,) $(if $(FORCE),--force,)
+
+web: setup ## the dashboard's page into a deployment [TARGET=local]; make deploy does it too
+	@$(WITH_CONTEXT) $(PY) -m deploy.web $(WHERE)
+
+user: setup ## a person who may use the API: EMAIL=... [TARGET=local] [ASK=1] [RESET=1]
+	@$(WITH_CONTEXT) $(PY) -m deploy.user create $(WHERE) --email "$(EMAIL)" $(if $(ASK),--ask,) $(if $(RESET),--reset,)
+
+token: ## an access token for the API, for curl: EMAIL=... [TARGET=local]
+	@$(WITH_CONTEXT) $(PY) -m deploy.user token $(WHERE) --email "$(EMAIL)"
 
 pi: setup ## dist/edgecloud-pi.pyz: the publisher for the Raspberry Pi, one file
 	@$(PY) -m deploy.pi_bundle

@@ -15,6 +15,8 @@ _RANGE = decimal.Context(
 fit = _RANGE.plus  # `check` without words: raises decimal.DecimalException
 _WIDE = decimal.Context(prec=2000)
 _INT = {int}
+_WORDS = {None: "null", True: "true", False: "false"}
+_text = json.encoder.encode_basestring_ascii  # what json.dumps does with a str, without the way there
 _MAX_SPREAD = 40  # decimal places between the smallest and the largest of a column before it is kept as text
 _TOO_LONG = 10 ** MAX_DIGITS  # rule SQL's Int ends below
 
@@ -95,13 +97,20 @@ def loads(raw):
 
 def dumps(value):
     """Compact JSON text of `value` with every Decimal written digit for digit (json.dumps cannot)."""
-    if isinstance(value, Decimal):
+    kind = type(value)
+    if kind is Decimal or kind is int:
         return str(value)
+    if kind is str:
+        return _text(value)
     if isinstance(value, dict):
-        return "{%s}" % ",".join("%s:%s" % (json.dumps(str(k)), dumps(v)) for k, v in value.items())
+        return "{%s}" % ",".join(["%s:%s" % (_text(str(k)), dumps(v)) for k, v in value.items()])
     if isinstance(value, (list, tuple)):
         whole = set(map(type, value)) == _INT  # a packed column: thousands of them
-        return "[%s]" % ",".join(map(str, value) if whole else [dumps(v) for v in value])
+        return "[%s]" % ",".join(map(str, value) if whole else map(dumps, value))
+    if value is None or kind is bool:
+        return _WORDS[value]
+    if isinstance(value, Decimal):
+        return str(value)
     if isinstance(value, float):
         raise TypeError("got the float %r; expected int or Decimal, so that no number drifts" % value)
     return json.dumps(value)

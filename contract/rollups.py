@@ -1,10 +1,13 @@
-"""Minute roll-ups: an entry per batch (or event) in a minute item; made by lambdas/aggregate.py, summed on reading."""
+"""Roll-ups: a minute item holds an entry per batch (or event), made by lambdas/aggregate.py, summed on reading; hours
+and days are made of them by lambdas/hours.py."""
 from collections import namedtuple
 from decimal import Context, Decimal
 
 LATE_MS = 7 * 24 * 3600 * 1000
 AHEAD_MS = 5 * 60 * 1000
 MINUTE_MS = 60 * 1000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
 _ROUND = Context(prec=34)
 
 # n readings of one field in one minute: their sum, smallest, largest, and how many were anomalous.

@@ -21,9 +21,13 @@ API = (
     ("GET", "/sites/{site}/devices/{device}/readings"),
     ("GET", "/sites/{site}/devices/{device}/rollups"),
     ("GET", "/alerts"),
+    ("GET", "/incidents"),
     ("GET", "/status"),
+    ("POST", "/sites/{site}/live"),
     ("GET", "/health"),
 )
+# Of these, what is answered without a token; all else asks for an access token of the deployment's user pool.
+OPEN = (("GET", "/health"),)
 API_PORT = 5000
 
 

@@ -1,4 +1,6 @@
 """Every topic name, built and taken apart here; used by device, bridge, Lambdas and infrastructure alike."""
+import re
+
 from contract.errors import BadPayload
 
 SENSOR_DATA = "sensor/data"
@@ -7,15 +9,17 @@ EDGE_DATA = "edge-data"
 ALERTS = "edgecloud/alerts"
 STATUS = "edgecloud/status"
 RECEIPTS = "edgecloud/receipts"
+SHADOW = "bridge"  # name of the device shadow that carries remote settings (contract/shadow.py)
 LAN_PORT = 1884
 MAX_DEVICE_BYTES = 128
+_NOT_IN_A_NAME = re.compile("[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def check_device(name):
     """Return `name` if it can be a device id (it becomes a topic level), else raise BadPayload("bad device id")."""
     if not isinstance(name, str) or not name or len(name.encode("utf-8", "replace")) > MAX_DEVICE_BYTES:
         raise BadPayload("bad device id", "got %.60r, expected 1 to %d bytes of text" % (name, MAX_DEVICE_BYTES))
-    if any(c in "/+#" or ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) <= 0xDFFF for c in name):
+    if _NOT_IN_A_NAME.search(name):
         raise BadPayload("bad device id", "got %.60r, expected no '/', '+', '#' or control character" % name)
     return name
 
@@ -52,3 +56,9 @@ def status(thing):
 def receipts(thing):
     """Topic on which the cloud names the batches and alert messages that it has stored for a bridge."""
     return "%s/%s" % (RECEIPTS, thing)
+
+
+def shadow(thing, operation, answer=None):
+    """Topic of the thing's shadow `bridge`: where `get` and `update` are asked for, or where their answer comes."""
+    topic = "$aws/things/%s/shadow/name/%s/%s" % (thing, SHADOW, operation)
+    return topic if answer is None else "%s/%s" % (topic, answer)

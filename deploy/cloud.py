@@ -29,6 +29,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
                         ".cloud/cloud.json")
     parser.add_argument("--gateway-port", type=int, default=8883)
     parser.add_argument("--api-port", type=int, default=5000)
+    parser.add_argument("--web-port", type=int, default=8080)
     parser.add_argument("--quotas", choices=("enforced", "lifted"), default="enforced", help="IoT Core's limits")
     asked = parser.parse_args(argv)
     asked.ready_file = Path(asked.ready_file) if asked.ready_file else READY_FILE
@@ -43,7 +44,8 @@ def started(asked: argparse.Namespace, context_json: str) -> Part:
     ready_file.unlink(missing_ok=True)
     part = Part("local cloud", python_module(
         "local_cloud", str(directory / "cdk.out"), "--state", str(directory / "state"), "--ready-file", str(ready_file),
-        "--gateway-port", str(asked.gateway_port), "--api-port", str(asked.api_port), "--quotas", asked.quotas),
+        "--gateway-port", str(asked.gateway_port), "--api-port", str(asked.api_port), "--web-port",
+        str(asked.web_port), "--quotas", asked.quotas),
         directory / "cloud.log")
     try:
         part.start().wait_ready("its ready file", ready_file.exists, READY_S)

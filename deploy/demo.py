@@ -7,16 +7,19 @@ import signal
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploy import reconcile
+from contract import routes
+from deploy import alarms, notices, reconcile, web
 from deploy.context import parse
-from deploy.live import LivePage
 from deploy.pipeline import Pipeline, Plan, scratch_directory
-from deploy.processes import ROOT, PartFailed
+from deploy.processes import ROOT, Part, PartFailed, python_module
+from deploy.target import TargetFault
+from deploy.users import demo_token
 from deploy.watch import Watcher, percentiles
 
 
@@ -39,7 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--report", default="", help="write the reconciliation here as JSON")
     parser.add_argument("--context", default="", help='CDK context, "k=v ..."')
     parser.add_argument("--lan", action="store_true", help="open the LAN broker to the network, behind a password")
-    parser.add_argument("--page-port", type=int, default=8080)
+    parser.add_argument("--page-port", type=int, default=8080, help="of the dashboard, or the next free one")
     return parser.parse_args()
 
 
@@ -52,10 +55,12 @@ class Demo:
         self.started = float(os.environ.get("EDGECLOUD_STARTED") or time.time())
         self.directory = scratch_directory(ROOT / ".demo")
         self.plan = Plan(directory=self.directory, assembly=ROOT / ".demo" / "cdk.out", seconds=options.seconds,
-                         lan=options.lan, context_json=json.dumps(context))
+                         batch_age_s=float(os.environ.get("BATCH_AGE") or 1), lan=options.lan,
+                         web_port=options.page_port,
+                         context_json=json.dumps(context))
         self.pipeline = Pipeline(self.plan)
         self.watcher: Watcher | None = None
-        self.page: LivePage | None = None
+        self.pricing: Part | None = None
         self.setup_s = 0.0
         self.first_stored_s: float | None = None
         self.stop = threading.Event()
@@ -88,7 +93,6 @@ class Demo:
         self.watcher = Watcher(pipeline.table("readings"), pipeline.table("alerts"), pipeline.table("rollups"),
                                pipeline.thing)
         self.watcher.start()
-        self.page = LivePage(self.figures, self.options.page_port)
         broker, kafka = pipeline.broker, pipeline.kafka
         assert broker is not None and kafka is not None
         resources = pipeline.ready["resources"]
@@ -99,16 +103,32 @@ class Demo:
         if broker.password:
             say("on the Pi: " + f"BROKER=<this machine's address> PORT={broker.port} MQTT_USERNAME=edgecloud "
                 f"MQTT_PASSWORD={broker.password} python3 edgecloud-pi.pyz")
-        say(f"live page:  {self.page.url}")
+        say(f"dashboard:  {self.dashboard()}")
         api = pipeline.ready["endpoints"]["api"].rstrip("/")
         say(f"the API:    curl {api}/data    (the camera's events; /devices lists who is there)")
         say(f"            curl '{api}/sites/{pipeline.thing}/devices/pi-1/readings?limit=3'")
+        say(f"as anywhere else than on this machine, with a token (an hour long): curl -H 'Authorization: Bearer "
+            f"{demo_token(pipeline.parameter, pipeline.client('cognito-idp'))}' {api}/data")
+
+    def dashboard(self) -> str:
+        """Put its page there; where it is, or why it is not there. What things cost is reckoned beside all else."""
+        pipeline, ready_file = self.pipeline, self.directory / "cloud.json"
+        try:
+            web.publish(pipeline.client("s3"), pipeline.parameter("web-bucket"),
+                        web.local_addresses(pipeline.ready, pipeline.parameter))
+        except TargetFault as fault:
+            return f"not there: {fault}"
+        self.pricing = Part("prices", python_module(
+            "deploy.web", "--target", "local", "--cloud", str(ready_file), "--assembly", str(self.plan.assembly)),
+            self.directory / "logs" / "prices.log", {"CDK_CONTEXT_JSON": self.plan.context_json}).start()
+        return str(pipeline.ready["endpoints"]["pages"][pipeline.parameter("web-url")])
 
     def show(self) -> None:
         """A line of counts that rewrites itself, until Ctrl-C or until the devices have finished."""
         live = sys.stdout.isatty()
         while not self.stop.wait(0.5 if live else 2):
-            self.pipeline.check()
+            for name in self.pipeline.check():
+                say(("\n" if live else "") + f"{name} had ended and was started again")
             counts = self.figures()["counts"]
             if counts["stored"] and self.first_stored_s is None:
                 self.first_stored_s = time.time() - self.started
@@ -121,7 +141,7 @@ class Demo:
         print(flush=True)
 
     def figures(self) -> dict[str, Any]:
-        """What the live page and the live line show."""
+        """What the live line shows."""
         status, watcher = self.pipeline.status(), self.watcher
         assert watcher is not None
         return {
@@ -131,8 +151,6 @@ class Demo:
                 "committed": sum(counts.get("committed", 0) for device, counts in status.get("devices", {}).items()
                                  if device.startswith("pi-")), "stored": watcher.stored,
                 "alerts": watcher.alerts_stored, "waiting": self.pipeline.waiting()},
-            "readings": [watcher.newest[device] for device in sorted(watcher.newest)],
-            "alerts": watcher.newest_alerts,
         }
 
     def finish(self) -> dict[str, Any]:
@@ -142,27 +160,58 @@ class Demo:
         assert watcher is not None
         pipeline.drain()
         watcher.close()
+        bill = self.ask("/bill")  # before we read the tables, though that is not billed
         counted = reconcile.everything(pipeline)
         return {
+            **self.cost(bill),
             "wrong": counted.wrong,
             "others": counted.others,
             "readings": vars(counted.readings),
             "events": vars(counted.events),
             "alerts": vars(counted.alerts),
+            "alarms": alarms.states(pipeline.ready["endpoints"]["control"]),
+            "notices": notices.sent(pipeline.ready["endpoints"]["control"]),
             "latency_ms": {"alert": percentiles(watcher.alert_ms), "stored": percentiles(watcher.stored_ms)},
             "setup_s": round(self.setup_s, 1),
             "first_stored_s": None if self.first_stored_s is None else round(self.first_stored_s, 1),
             "resources": pipeline.ready["resources"],
         }
 
+    def cost(self, bill: dict[str, Any]) -> dict[str, Any]:
+        """What it would have cost on AWS; {} when no reading was made."""
+        from deploy import cost_report  # here: it imports half of the cloud
+
+        pipeline = self.pipeline
+        readings = reconcile.recorded(pipeline.records("pi"))
+        if not readings:
+            return {}
+        events = reconcile.recorded(pipeline.records("camera"))
+        status_rule = self.ask("/state")["rules"]["by_rule"][routes.rule_name(pipeline.name, "status")]
+        ran = cost_report.Ran(
+            readings, cost_report.span_s(readings), len(events), frozenset(one["device_id"] for one in events),
+            status_rule["evaluated"], pipeline.plan.batch_age_s)
+        return cost_report.by_assembly(bill, ran, pipeline.plan.assembly)
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """GET from the local cloud's control port."""
+        with urllib.request.urlopen(self.pipeline.ready["endpoints"]["control"] + path, timeout=30) as answer:
+            return dict(json.load(answer))
+
     def verdict(self, report: dict[str, Any]) -> int:
         """Print and write the report; the exit code."""
         wrong, others = report.pop("wrong"), report.pop("others")
+        say(alarms.line(report["alarms"]))
+        report["alarms"] = alarms.up(report["alarms"])
+        told = report["notices"]
+        report["notices"] = len(told)
         for kind in ("readings", "events"):
             say(f"{kind}: " + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in report[kind].items()))
         say(f"alerts: raised {report['alerts']['raised']}, stored {report['alerts']['stored']}; "
             f"reading to cloud p50 {report['latency_ms']['stored']['p50']} ms, "
             f"p95 {report['latency_ms']['stored']['p95']} ms")
+        say(notices.line(told))
+        for line in cost_lines(report):
+            say(line)
         if self.options.report:
             Path(self.options.report).write_text(reconcile.report_json(report))
         for device, count in sorted(others.items()):
@@ -175,10 +224,17 @@ class Demo:
         return 1
 
     def close(self) -> None:
-        """Stop every process and the page."""
-        if self.page:
-            self.page.close()
+        """Stop every process."""
+        if self.pricing:
+            self.pricing.stop()
         self.pipeline.close()
+
+
+def cost_lines(report: dict[str, Any]) -> list[str]:
+    """What the run says of its cost."""
+    from deploy import cost_report
+
+    return cost_report.told(report) if "cost" in report else []
 
 
 def lines(path: Path) -> int:

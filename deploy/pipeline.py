@@ -15,6 +15,7 @@ from contract import routes
 from deploy import certificates, lan_broker
 from deploy.kafka import Kafka
 from deploy.processes import Part, PartFailed, free_port, python_module, wait_until
+from deploy.supervision import Supervision
 from deploy.synth import synthesize
 
 
@@ -33,6 +34,7 @@ class Plan:
     context_json: str = "{}"
     batch_age_s: float = 1
     receipt_timeout_s: float = 5
+    web_port: int = 8080
     bridge_environment: dict[str, str] = field(default_factory=dict)
     publisher_arguments: list[str] = field(default_factory=list)
 
@@ -48,6 +50,7 @@ class Pipeline:
         self.ready: dict[str, Any] = {}
         self.kafka: Kafka | None = None
         self.broker: lan_broker.LanBroker | None = None
+        self.supervision = Supervision(plan.directory)
         plan.directory.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
@@ -57,6 +60,7 @@ class Pipeline:
         self.start_sources()
         self.start_bridge()
         self.start_devices()
+        self.supervision.announce(self.parts, thing=self.thing, name=self.name)
 
     def start_local_cloud(self) -> None:
         """Run the synthesized template; leave certificate and key for the bridge in certs/."""
@@ -66,7 +70,8 @@ class Pipeline:
         stack = f"{self.stack_prefix}Device"
         part = self._part("local cloud", python_module(
             "local_cloud", str(self.plan.assembly), "--state", str(self.plan.directory / "cloud"),
-            "--parameter", f"{stack}:CsrA=@{csr}", "--ready-file", str(ready_file)))
+            "--parameter", f"{stack}:CsrA=@{csr}", "--ready-file", str(ready_file),
+            "--web-port", str(self.plan.web_port)))
         part.wait_ready("its ready file", ready_file.exists, 90)
         self.ready = json.loads(ready_file.read_text())
         shutil.copy(self.ready["ca_file"], certs / "AmazonRootCA1.pem")
@@ -187,12 +192,15 @@ class Pipeline:
 
     def table(self, which: str) -> Any:
         """The DynamoDB table behind `/<name>/<which>-table`."""
-        name = self.client("ssm").get_parameter(Name=f"/{self.name}/{which}-table")["Parameter"]["Value"]
-        return boto3.resource("dynamodb", **self._aws()).Table(name)
+        return boto3.resource("dynamodb", **self._aws()).Table(self.parameter(f"{which}-table"))
 
     def archive_bucket(self) -> str:
         """Name of the archive's bucket."""
-        return self.client("ssm").get_parameter(Name=f"/{self.name}/archive-bucket")["Parameter"]["Value"]
+        return self.parameter("archive-bucket")
+
+    def parameter(self, what: str) -> str:
+        """The value of the SSM parameter `/<name>/<what>`."""
+        return str(self.client("ssm").get_parameter(Name=f"/{self.name}/{what}")["Parameter"]["Value"])
 
     def _aws(self) -> dict[str, str]:
         return {"endpoint_url": self.ready["endpoints"]["aws"], "region_name": self.ready["region"],
@@ -230,13 +238,19 @@ class Pipeline:
         if self.kafka:
             self.kafka.close()
 
-    def check(self) -> None:
-        """PartFailed when the cloud, the broker or the bridge has ended, or a device has failed."""
-        for name in ("local cloud", "LAN broker", "bridge"):
-            self.parts[name].check()
+    def check(self) -> list[str]:
+        """Start broker and bridge again when they have ended, as containers are; the names of those started.
+
+        PartFailed when one ends again and again, the cloud has ended, or a device has failed.
+        """
+        self.parts["local cloud"].check()
+        restarted = [name for name in ("LAN broker", "bridge") if self.supervision.keep_running(self.parts[name])]
+        if restarted:
+            self.supervision.announce(self.parts, thing=self.thing, name=self.name)
         for part in self.devices:
             if part.exit_code not in (None, 0):
                 raise PartFailed(f"{part.name} ended with exit code {part.exit_code}:\n{part.tail()}")
+        return restarted
 
 
 def scratch_directory(root: Path) -> Path:

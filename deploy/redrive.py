@@ -1,21 +1,23 @@
 """`make redrive`: applies again what landed in dead-letter queues and in the error action's S3 objects; safe to repeat.
 
-Every write behind the queues is idempotent, so a message that was applied after all changes nothing. An S3 object is
-deleted only after its message is back in its queue and stream.
+Every write behind the queues is idempotent, so a message that was applied after all changes nothing.
 """
 import argparse
-import base64
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from contract import numbers, routes
-from contract.errors import BadPayload
+from contract import routes
+from deploy import redrive_objects
+from deploy.redrive_objects import PRESENCE, Places
+
+STREAM_LETTERS = 10  # of the stream's dead letters, how many are read for the range they name
+QUEUED_H = 24  # how much earlier than its place in the stream a message may have arrived
 
 
 @dataclass
@@ -57,57 +59,47 @@ def redrive_queue(deployment: Deployment, route: str) -> int:
     return found
 
 
-def error_objects(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(key, error message) of each object that a rule's error action wrote."""
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for found in page.get("Contents", []):
-            yield found["Key"], json.loads(s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read())
+def redrive_errors(deployment: Deployment) -> dict[str, tuple[int, int]]:
+    """Hand on what the error actions kept, to the actions that failed: {rule: (handed on, left)}."""
+    places = {route.name: Places(deployment.parameter(f"{route.name}-queue"),
+                                 deployment.parameter(f"{route.name}-archive")) for route in routes.ROUTES}
+    places[PRESENCE] = Places(places["status"].queue_url, None)
+    return redrive_objects.redrive(deployment.client("s3"), deployment.parameter("archive-bucket"), deployment.name,
+                                   places, deployment.client("sqs"), deployment.client("firehose"))
 
 
-def rule_output(error: dict[str, Any]) -> str:
-    """What the rule's SQL made of the message: the payload and the site. Raises BadPayload."""
-    message = numbers.loads(base64.b64decode(error["base64OriginalPayload"]))
-    if not isinstance(message, dict):
-        raise BadPayload("not an object", "the original payload is no JSON object")
-    message["site"] = error["clientId"]
-    return numbers.dumps(message)
-
-
-def redrive_errors(deployment: Deployment, route: str) -> tuple[int, int]:
-    """Hand on what the error action kept, to the actions that failed. Returns (redriven, left in place)."""
-    s3, bucket = deployment.client("s3"), deployment.parameter("archive-bucket")
-    sqs, queue_url = deployment.client("sqs"), deployment.parameter(f"{route}-queue")
-    redriven = left = 0
-    for key, error in error_objects(s3, bucket, f"errors/{routes.rule_name(deployment.name, route)}/"):
-        try:
-            text = rule_output(error)
-        except (BadPayload, KeyError, ValueError) as fault:
-            print(f"redrive: s3://{bucket}/{key} is left in place: {fault}; look at it by hand", file=sys.stderr)
-            left += 1
-            continue
-        for failure in error["failures"]:
-            if "firehose" in failure["failedAction"].lower():
-                deployment.client("firehose").put_record(
-                    DeliveryStreamName=failure["failedResource"], Record={"Data": (text + "\n").encode()})
-            else:
-                sqs.send_message(QueueUrl=queue_url, MessageBody=text)
-        s3.delete_object(Bucket=bucket, Key=key)
-        redriven += 1
-    return redriven, left
+def stream_letters(deployment: Deployment) -> tuple[int, str]:
+    """How many places of the tables' streams could not be applied, and the rebuild that applies them ("" for none)."""
+    sqs, url = deployment.client("sqs"), deployment.parameter("stream-dead-letters")
+    found = waiting(sqs, url)
+    if not found:
+        return 0, ""
+    read = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=STREAM_LETTERS, VisibilityTimeout=1)
+    moments = [datetime.fromisoformat(info[which]) for info in
+               (json.loads(message["Body"])["DDBStreamBatchInfo"] for message in read.get("Messages", ()))
+               for which in ("approximateArrivalOfFirstRecord", "approximateArrivalOfLastRecord")]
+    if not moments:
+        return found, "make rebuild FROM=<the day before the first> TO=<the last>"
+    return found, (f"make rebuild FROM={min(moments) - timedelta(hours=QUEUED_H):%Y-%m-%dT%H:%MZ} "
+                   f"TO={max(moments) + timedelta(minutes=1):%Y-%m-%dT%H:%MZ}")
 
 
 def redrive(deployment: Deployment) -> int:
     """Redrive every route, and say what was found. Exit code 1 when something had to be left."""
-    remains = 0
-    for route in routes.ROUTES:
-        moved, (again, left) = redrive_queue(deployment, route.name), redrive_errors(deployment, route.name)
-        print(f"{route.name}: {moved} dead letters moved back, {again} error objects handed on, {left} left")
-        remains += left
-    stream = waiting(deployment.client("sqs"), deployment.parameter("stream-dead-letters"))
-    if stream:
-        print(f"roll-ups: {stream} messages wait in the stream's dead-letter queue; they name places in the stream, "
-              "not records, and are left: the readings themselves are in the readings table")
-    return 1 if remains or stream else 0
+    moved = {route.name: redrive_queue(deployment, route.name) for route in routes.ROUTES}
+    errors = redrive_errors(deployment)
+    for name in (*moved, PRESENCE, ""):
+        again, left = errors.get(name, (0, 0))
+        if name in moved:
+            print(f"{name}: {moved[name]} dead letters moved back, {again} error objects handed on, {left} left")
+        elif again or left:
+            print(f"{name or 'others'}: {again} error objects handed on, {left} left")
+    letters, command = stream_letters(deployment)
+    if letters:
+        print(f"roll-ups: {letters} messages wait in the stream's dead-letter queue. They name places in a stream, not "
+              f"records; what lies there is applied by: {command}\n          then empty the queue: aws sqs "
+              f"purge-queue --queue-url {deployment.parameter('stream-dead-letters')}")
+    return 1 if letters or any(left for _, left in errors.values()) else 0
 
 
 def main() -> int:

@@ -31,6 +31,7 @@ class Target:
 
     settings: Settings
     ready: dict[str, Any] | None = None
+    token: str = field(default="", repr=False)  # for the HTTP API; a local cloud needs none from this machine
     _clients: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,15 +89,20 @@ class Target:
             return str(self.ready["endpoints"]["api"]).rstrip("/")
         return self.parameter("api-url").rstrip("/")
 
+    def get(self, path: str) -> Any:
+        """What the HTTP API answers to GET, with the token. Raises TargetFault."""
+        return ask(self.api_url() + path, token=self.token)
+
     def flush(self) -> None:
         """Have the local cloud deliver what batching windows and Firehose hold; AWS does so by itself in 5 minutes."""
         if self.ready is not None:
             ask(self.ready["endpoints"]["control"] + "/flush", "POST")
 
 
-def ask(url: str, method: str = "GET", body: bytes | None = None, within_s: float = 60) -> Any:
+def ask(url: str, method: str = "GET", body: bytes | None = None, within_s: float = 60, token: str = "") -> Any:
     """The JSON that an HTTP address answers, its numbers exact. Raises TargetFault with its words for a failure."""
-    request = urllib.request.Request(url, data=body, method=method, headers={"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+    request = urllib.request.Request(url, data=body, method=method, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=within_s) as answer:
             return numbers.loads(answer.read() or b"{}")

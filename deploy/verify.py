@@ -7,6 +7,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from contract import topics
 from deploy import provision
 from deploy.device_connection import ConnectionFault, DeviceConnection
 from deploy.provision_files import ROOT_CA, find
-from deploy.target import Target, TargetFault, ask
+from deploy.target import Target, TargetFault
+from deploy.users import users_of, visitor
 from deploy.verify_cleanup import Cleanup
 from deploy.verify_hops import Hops, received_ids
 from deploy.verify_messages import Message, Run
@@ -39,7 +41,7 @@ class Verification:
 
     def bridge_age_s(self) -> float | None:
         """Seconds since the thing's bridge last told its ledger; None when it never did."""
-        sites = ask(self._target.api_url() + "/status?limit=1000")["sites"]
+        sites = self._target.get("/status?limit=1000")["sites"]
         return next((float(site["age_s"]) for site in sites if site["site"] == self.run.thing
                      and not str(site.get("version", "")).startswith("verify")), None)
 
@@ -146,6 +148,11 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when every hop (and every rule case) agrees."""
     asked = arguments(argv)
     target, directory = provision.target_of(asked), provision.certs_directory(asked)
+    with visitor(users_of(target.parameter, target.client("cognito-idp"))) as token:
+        return _verify(replace(target, token=token), directory, asked)
+
+
+def _verify(target: Target, directory: Path, asked: argparse.Namespace) -> int:
     verification = Verification(target, asked.thing or target.settings.things[0], directory)
     thing, age_s = verification.run.thing, verification.bridge_age_s()
     if age_s is not None and age_s < BRIDGE_RUNS_S and not asked.force:

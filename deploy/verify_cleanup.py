@@ -16,19 +16,27 @@ class Cleanup:
     def __init__(self, target: Target, run: Run, hops: Hops, say: Callable[[str], None]) -> None:
         self._target, self._run, self._hops, self._say = target, run, hops, say
         self._ledger: dict[str, Any] | None = None
+        self._watched: dict[str, Any] | None = None
 
     @property
     def _ledger_key(self) -> dict[str, str]:
         return {"pk": "status", "sk": self._run.thing}
 
+    @property
+    def _watched_key(self) -> dict[str, str]:
+        return {"pk": "watch", "sk": self._run.thing}
+
     def remember(self) -> None:
-        """Keep the bridge's own ledger, which the run's replaces for a while."""
-        self._ledger = self._target.table("rollups").get_item(Key=self._ledger_key).get("Item")
+        """Keep the bridge's own ledger, which the run's replaces for a while, and what watch made of it."""
+        rollups = self._target.table("rollups")
+        self._ledger = rollups.get_item(Key=self._ledger_key).get("Item")
+        self._watched = rollups.get_item(Key=self._watched_key).get("Item")
 
     def clean(self) -> None:
         """Delete everything of this run."""
         left: list[str] = []
-        for what, step in (("items", self._items), ("ledger", self._restore_ledger), ("archive", self._archive)):
+        for what, step in (("items", self._items), ("ledger", self._restore_ledger), ("watch", self._restore_watched),
+                           ("archive", self._archive)):
             try:
                 left += step()
             except (ClientError, BotoCoreError) as error:
@@ -37,7 +45,7 @@ class Cleanup:
                   f"{self._run.outbox}):\n  " + "\n  ".join(left))
 
     def _items(self) -> list[str]:
-        for table in ("readings", "rollups", "alerts"):
+        for table in ("readings", "rollups", "alerts", "incidents"):
             with self._target.table(table).batch_writer() as writer:
                 for device in (self._run.sensor, self._run.camera):
                     for item in self._hops.items(table, self._hops.key(device)):
@@ -57,6 +65,15 @@ class Cleanup:
                 table.delete_item(Key=self._ledger_key, **ours)
             else:
                 table.put_item(Item=self._ledger, **ours)
+        return []
+
+    def _restore_watched(self) -> list[str]:
+        """Undo what watch noted of the run's ledger: its counts would make the bridge's own look like new losses."""
+        table = self._target.table("rollups")
+        if self._watched is None:
+            table.delete_item(Key=self._watched_key)
+        else:
+            table.put_item(Item=self._watched)
         return []
 
     def _archive(self) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from boto3.dynamodb.conditions import Key
 
 from contract import alerts, batch, numbers, rollups
-from deploy.target import Target, ask
+from deploy.target import Target
 from deploy.verify_messages import EVENTS, READINGS, Message, Run
 
 Facts = list[tuple[Any, ...]]
@@ -28,7 +28,7 @@ class Hops:
 
     def key(self, device: str) -> str:
         """The partition of a device."""
-        return f"{self._run.thing}#{device}"
+        return f"{self._run.site}#{device}"
 
     def items(self, table: str, pk: str) -> list[dict[str, Any]]:
         """Every item of a partition."""
@@ -60,6 +60,8 @@ class Hops:
         held: dict[tuple[str, str], rollups.Total] = {}
         for device in (self._run.sensor, self._run.camera):
             for item in self.items("rollups", self.key(device)):
+                if not item["sk"].startswith("m#"):
+                    continue  # hours and days are made of minutes
                 for entry in (value for value in item.values() if isinstance(value, dict)):
                     for name, (n, total, low, high, marked) in entry.items():
                         one = rollups.Total(int(n), Decimal(total), low, high, int(marked))
@@ -70,7 +72,7 @@ class Hops:
     def api(self) -> str:
         """HTTP: the same readings, events and anomaly as a dashboard gets them."""
         run = self._run
-        readings = self._get(f"/sites/{_quoted(run.thing)}/devices/{_quoted(run.sensor)}/readings?limit={READINGS}")
+        readings = self._get(f"/sites/{_quoted(run.site)}/devices/{_quoted(run.sensor)}/readings?limit={READINGS}")
         events = self._get(f"/data?device_id={_quoted(run.camera)}&limit={EVENTS}")
         newest = [one for one in self._get(f"/alerts?limit=1000&day={_day(run.anomaly().received_ms)}")["alerts"]
                   if one["device"] == run.sensor]
@@ -84,7 +86,7 @@ class Hops:
                     [(one["number"], one["value"]) for one in newest]))
 
     def _get(self, path: str) -> Any:
-        return ask(self._target.api_url() + path)
+        return self._target.get(path)
 
     def ledger(self) -> str:
         """HTTP: GET /status gives the counts that were published."""

@@ -37,6 +37,11 @@ class Run:
     now_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
     @property
+    def site(self) -> str:
+        """Under whose name the cloud keeps what the thing sends."""
+        return self.settings.sites.get(self.thing, self.thing)
+
+    @property
     def sensor(self) -> str:
         return f"{PREFIX}{self.name}-pi"
 

@@ -4,8 +4,10 @@ import threading
 
 log = logging.getLogger(__name__)
 
-CERTIFICATE_EXPIRED, CERTIFICATE_EXPIRES, CERTIFICATE_UNUSABLE, REFUSED, NO_RECEIPT, OUTBOX_FULL = ALL = (
-    "certificate_expired", "certificate_expires", "certificate_unusable", "cloud_refuses", "no_receipt", "outbox_full")
+(CERTIFICATE_EXPIRED, CERTIFICATE_EXPIRES, CERTIFICATE_UNUSABLE, REFUSED, NO_RECEIPT, OUTBOX_FAILS,
+ OUTBOX_FULL) = ALL = (
+    "certificate_expired", "certificate_expires", "certificate_unusable", "cloud_refuses", "no_receipt", "outbox_fails",
+    "outbox_full")
 
 
 class Alarms:

@@ -1,11 +1,10 @@
 """`python -m edge_bridge.backtest FILE`: what a detector would have said of readings that are there already.
 
-From a CSV file with a column `timestamp`, or from archive objects (.gz, or their lines) copied to disk; through the
-very detectors that the bridge runs; CSV to standard output, one row a reading, in order; a summary to standard error.
+Readings come from backtest_input.py and go through the very detectors that the bridge runs; CSV to standard output, one
+row a reading, in order; a summary to standard error.
 """
 import argparse
 import csv
-import gzip
 import os
 import sys
 import time
@@ -16,30 +15,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from contract import batch, numbers, payloads
 from contract.alerts import OPENED, Classified
-from contract.errors import BadPayload
 from edge_bridge import detectors
+from edge_bridge.backtest_input import BadInput, Reading, read
 from edge_bridge.detectors import Verdict
 from edge_bridge.incidents import Incidents
 
 HEADER = ("timestamp", "value", "score", "anomaly", "low", "high", "reason")
-TOGETHER = "+"
-_GZIP = b"\x1f\x8b"
-
-
-class BadInput(Exception):
-    """The file cannot be back-tested: what, where, expected."""
-
-
-class Reading(NamedTuple):
-    """timestamp, value: as they came; values: the numbers that are judged, one or several; device: whose."""
-
-    device: str
-    timestamp: str
-    at_ms: int
-    value: str
-    values: tuple[float, ...]
 
 
 class Tested(NamedTuple):
@@ -49,79 +31,6 @@ class Tested(NamedTuple):
     verdicts: list[Verdict]
     incidents: list[tuple[int, int]]
     took_s: float
-
-
-# --- reading
-
-def read(path: Path, column: str) -> list[Reading]:
-    """The readings of a file in its order. Raises BadInput."""
-    try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if raw.startswith(_GZIP) else raw
-        text = raw.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read ({error}); expected CSV, or an archive object as it lies in the bucket"
-                       ) from error
-    lines = text.splitlines()
-    found = list(_archive(path, lines, column) if text.lstrip().startswith("{") else _csv(path, lines, column))
-    if not found:
-        raise BadInput(f"{path} has no readings; expected a header and at least one row")
-    return found
-
-
-def _csv(path: Path, lines: list[str], column: str) -> Iterator[Reading]:
-    rows = csv.DictReader(lines)
-    names = column.split(TOGETHER)
-    missing = [name for name in ("timestamp", *names) if name not in (rows.fieldnames or ())]
-    if missing:
-        raise BadInput(f"{path} has no column {missing[0]!r}; its columns are {', '.join(rows.fieldnames or ())}; "
-                       "name the measurement with --column")
-    for row in rows:
-        at = f"{path}, line {rows.line_num}"
-        if None in row or None in row.values():
-            raise BadInput(f"{at}: {len(row)} fields; expected {len(rows.fieldnames or ())}")
-        timestamp = row["timestamp"].strip()
-        yield Reading(row.get("device_id") or "", timestamp, _at_ms(at, timestamp),
-                      TOGETHER.join(row[name].strip() for name in names),
-                      tuple(_number(f"{at}: {name}", row[name]) for name in names))
-
-
-def _archive(path: Path, lines: list[str], column: str) -> Iterator[Reading]:
-    """Batches, one a line, as the archive's objects hold them; only of what has this measurement."""
-    names = column.split(TOGETHER)
-    for line_number, line in enumerate(lines, 1):
-        try:
-            opened = batch.read(line)
-            for series in opened.series:
-                for row in batch.unpack(series):
-                    if all(name in row.values for name in names):
-                        yield Reading(series["device"], str(row.timestamp), row.at_ms,
-                                      TOGETHER.join(str(row.values[name]) for name in names),
-                                      tuple(float(row.values[name]) for name in names))
-        except (BadPayload, KeyError, TypeError, IndexError) as error:
-            raise BadInput(f"{path}, line {line_number}: no batch ({error}); expected one sealed batch a line"
-                           ) from error
-
-
-def _number(what: str, text: str) -> float:
-    try:
-        number = Decimal(text.strip())
-        if not number.is_finite():
-            raise ValueError
-        return float(numbers.check(number, what))
-    except (ArithmeticError, BadPayload, ValueError) as error:
-        raise BadInput(f"{what} is {text!r}; expected a number") from error
-
-
-def _at_ms(at: str, timestamp: str) -> int:
-    try:
-        stamp: Any = Decimal(timestamp)
-    except ArithmeticError:
-        stamp = timestamp
-    try:
-        return int(payloads.at_ms(stamp))
-    except BadPayload as error:
-        raise BadInput(f"{at}: {error}") from error
 
 
 # --- judging

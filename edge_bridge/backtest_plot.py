@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_bridge.backtest_input import BadInput
 from edge_bridge.detectors import FLAT, SHIFT, SPIKE, UNUSUAL
 
 if TYPE_CHECKING:
-    from edge_bridge.backtest import Reading, Tested
+    from edge_bridge.backtest import Tested
+    from edge_bridge.backtest_input import Reading
 
 INK, BAND, INCIDENT = "#33475b", "#cfe3f1", "#f0a93b"
 MARKS = {SPIKE: ("o", "#c0392b"), SHIFT: ("s", "#d35400"), FLAT: ("D", "#7d3c98"), UNUSUAL: ("^", "#117a65"),
@@ -23,8 +25,7 @@ STRIP = 0.025  # of the height
 
 
 def draw(path: Path, readings: Sequence[Reading], tested: Sequence[Tested], title: str) -> None:
-    """Write the PNG. Raises backtest.BadInput where matplotlib is missing or the file cannot be written."""
-    from edge_bridge.backtest import BadInput
+    """Write the PNG. Raises BadInput where matplotlib is missing or the file cannot be written."""
     try:
         import matplotlib
         matplotlib.use("Agg")

@@ -11,6 +11,7 @@ from typing import Protocol
 from contract import batch, numbers, payloads, topics
 from contract.errors import BadPayload
 from contract.rollups import minute_of
+from edge_bridge.alarms import OUTBOX_FAILS, Alarms
 from edge_bridge.deadletters import Replayed
 from edge_bridge.inbox import Inbox, Message
 from edge_bridge.outbox import MAX_DEAD_LETTER_BYTES, Intake, Outbox
@@ -39,10 +40,11 @@ class Bridge:
 
     def __init__(self, inbox: Inbox, outbox: Outbox, confirmer: Confirmer | None, *, topic: str, device_id: str,
                  committed: Callable[[int], None], now_s: Callable[[], float] = time.time,
-                 full: Callable[[], bool] = lambda: False) -> None:
+                 full: Callable[[], bool] = lambda: False, raise_to: Alarms | None = None) -> None:
         self._inbox, self._outbox, self._confirmer = inbox, outbox, confirmer
         self._topic, self._device_id = topic, device_id
         self._committed, self._now_s, self._full = committed, now_s, full
+        self._alarms = raise_to or Alarms()
         self._unconfirmed: dict[tuple[str, str], int] = {}
         self._confirmed_s = 0.0
         self._stopping = threading.Event()
@@ -79,15 +81,14 @@ class Bridge:
                         return  # unacknowledged, as below
                 self.take_in(messages)
             except sqlite3.Error as error:
-                if attempt == 0:
-                    log.error("outbox: cannot write (%s); nothing is acknowledged until it can; "
-                              "free space, or check the volume of %s", error, self._outbox.store.path)
+                self._alarms.raised(OUTBOX_FAILS, (
+                    f"the outbox cannot be written ({error}); nothing is acknowledged until it can; free space, or "
+                    f"check the volume of {self._outbox.store.path}"))
                 attempt += 1
                 if self._stopping.wait(full_jitter_s(attempt, base_s=0.1, most_s=5.0)):
                     return  # unacknowledged, so the brokers keep them
             else:
-                if attempt:
-                    log.info("outbox: writes again")
+                self._alarms.cleared(OUTBOX_FAILS)
                 return
 
     def take_in(self, messages: list[Message]) -> None:
@@ -129,6 +130,8 @@ class Bridge:
         if taken:
             kafka = numbers.dumps(message.origin) if message.source.route == "events" else None
             intake.rows[message.source.route].append((device, received_ms, message.payload, kafka))
+            if kafka is None:
+                intake.decoded.append(reading)
             intake.counts[device, "committed"] += 1
             intake.counts["", message.source.route + "_in"] += 1
             if not minute_of(reading.at_ms, received_ms)[1]:

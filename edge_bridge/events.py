@@ -1,4 +1,5 @@
-"""What can happen on the cloud connection: posted by iot_connection.py (or loopback.py), handled by uplink.py."""
+"""What can happen on the cloud connection: posted by iot_connection.py (or loopback.py), handled by uplink.py, which
+passes on what is not about batches to shadow.py."""
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,9 +26,10 @@ class Disconnected:
 
 @dataclass(frozen=True)
 class Subscribed:
-    """Answer to `subscribe`. fault: empty when granted."""
+    """Answer to `subscribe`. fault: empty when all of these topics are granted."""
 
     fault: str
+    topics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,26 @@ class Anew:
     identity: Identity | None
 
 
-Event = Connected | Disconnected | Subscribed | Acked | Received | Anew
+@dataclass(frozen=True)
+class Subscribe:
+    """For the uplink: subscribe to these, too; a Subscribed comes back."""
+
+    topics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Send:
+    """For the uplink: publish this beside the batches; an Acked comes back. The token begins with ASIDE; publishes: as
+    how many it counts under the limits."""
+
+    topic: str
+    payload: bytes
+    token: str
+    publishes: int = 1
+
+
+Event = Connected | Disconnected | Subscribed | Acked | Received | Anew | Subscribe | Send
+ASIDE = "aside "
 
 
 class Connection(Protocol):
@@ -65,8 +86,8 @@ class Connection(Protocol):
     def publish(self, topic: str, payload: bytes, token: str, retain: bool = False) -> None:
         """Publish with QoS 1; an Acked with this token always follows. retain: who subscribes later gets it, too."""
 
-    def subscribe(self, topic: str) -> None:
-        """Subscribe with QoS 1; a Subscribed follows."""
+    def subscribe(self, *topics: str) -> None:
+        """Subscribe with QoS 1 to at most eight; a Subscribed follows."""
 
     def anew(self, identity: Identity | None) -> None:
         """Give up this connection and make another one, with another identity if given; a Disconnected follows, and

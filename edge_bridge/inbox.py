@@ -1,7 +1,6 @@
 """The inbox: the sources' threads put messages in, bridge.py takes them out in micro-batches; it is bounded."""
 import queue
 import threading
-import time
 from typing import Any, NamedTuple, Protocol
 
 from contract.payloads import MAX_MESSAGE_BYTES
@@ -36,11 +35,12 @@ class Message(NamedTuple):
 
 
 class Inbox:
-    """A queue between threads whose `put` waits while MAX_WAITING messages wait."""
+    """A queue between threads whose `put` waits while MAX_WAITING messages wait. One thread takes."""
 
     def __init__(self, max_waiting: int = MAX_WAITING) -> None:
         self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._room = threading.Event()
+        self._room, self._company = threading.Event(), threading.Event()
+        self._wanted = 0  # how many the taker waits for; 0: it does not wait
         self._max_waiting = max_waiting
         self._closed = False
 
@@ -53,6 +53,8 @@ class Inbox:
             self._room.clear()
             self._room.wait(0.1)
         self._queue.put(Message(source, origin, payload, size_bytes, connection, packet_id))
+        if self._wanted and self._queue.qsize() >= self._wanted:
+            self._company.set()
 
     def full(self) -> bool:
         """True when a source had better wait."""
@@ -63,23 +65,29 @@ class Inbox:
         self._closed = True
         self._room.set()
         self._queue.put(None)
+        self._company.set()
 
     def take(self, most: int, linger_s: float, timeout_s: float) -> list[Message]:
         """Up to `most` messages: waits timeout_s for the first, then linger_s for company; [] when none came."""
-        batch: list[Message] = []
-        get, append = self._queue.get, batch.append
-        deadline_s = time.monotonic() + timeout_s
         try:
-            while len(batch) < most:
-                remaining_s = deadline_s - time.monotonic()
-                message = get(timeout=remaining_s) if remaining_s > 0 else get(block=False)
-                if message is None:
-                    break
-                if not batch:
-                    deadline_s = time.monotonic() + linger_s
-                append(message)
+            first = self._queue.get(timeout=timeout_s)
         except queue.Empty:
-            pass  # the batch is what was there
-        if not self._room.is_set():
-            self._room.set()
+            return []
+        batch = [] if first is None else [first]
+        if batch:
+            self._await_company(most - 1, linger_s)
+        for _ in range(min(most - len(batch), self._queue.qsize())):
+            message = self._queue.get()
+            if message is None:
+                break
+            batch.append(message)
+        self._room.set()
         return batch
+
+    def _await_company(self, count: int, linger_s: float) -> None:
+        """Once for all, and not for each message: the source's thread would be interrupted as often."""
+        self._company.clear()
+        self._wanted = count
+        if self._queue.qsize() < count and not self._closed:
+            self._company.wait(linger_s)
+        self._wanted = 0

@@ -4,7 +4,7 @@ An anomaly opens an incident or continues the open one; when the device has been
 disk with the marks that it was made of, and the id is made of the anomaly that opened it: whatever crashes, the same
 anomalies are the same incident, and a person is told once.
 """
-from collections import Counter
+from collections import Counter, OrderedDict
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +22,7 @@ class Incidents:
     def __init__(self, device: str, state: str = "") -> None:
         self._device = device
         self._open: dict[str, Any] | None = None
+        self._opening: dict[str, Any] | None = None  # what was told of it first
         if state:
             self._restore(numbers.loads(state))
 
@@ -43,7 +44,7 @@ class Incidents:
             now["peak"], now["lowest"] = found.value, found.score
         if found.reason is not None:
             now["reasons"][found.reason] += 1
-        now["quiet"], now["last"] = 0, found._replace(anomaly=False, incident=None)
+        now["quiet"], now["last"] = 0, found
         return found._replace(incident=self._told(state))
 
     def normal(self, received_ms: int) -> dict[str, Any] | None:
@@ -60,21 +61,21 @@ class Incidents:
         if self._open is None or now_ms - self._open["last"].received_ms < SILENT_MS:
             return None
         last: Classified = self._open["last"]
-        return last._replace(incident=self._close())
+        return last._replace(anomaly=False, incident=self._close())
 
     def _close(self) -> dict[str, Any]:
         told = self._told(alerts.CLOSED)
-        self._open = None
+        self._open = self._opening = None
         return told
 
     def _told(self, state: str) -> dict[str, Any]:
         now = self._open
         assert now is not None
         reasons = now["reasons"].most_common(1)
-        told: dict[str, Any] = alerts.incident(
-            self._device, now["field"], now["number"], state, now["opened"], now["count"], now["peak"],
-            reasons[0][0] if reasons else None)
-        return told
+        if self._opening is None:
+            self._opening = alerts.incident(self._device, now["field"], now["number"], state, now["opened"], 0, 0, None)
+        return OrderedDict(self._opening, state=state, count=now["count"], peak=now["peak"],
+                           reason=reasons[0][0] if reasons else None)
 
     def state(self) -> str:
         """The open incident as JSON; empty when there is none."""

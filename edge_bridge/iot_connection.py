@@ -117,11 +117,11 @@ class IotConnection:
             return
         future.add_done_callback(lambda done: self._post(Acked(token, _puback_fault(done))))
 
-    def subscribe(self, topic: str) -> None:
+    def subscribe(self, *topics: str) -> None:
         """See events.Connection."""
         future = self._client.subscribe(mqtt5.SubscribePacket(
-            subscriptions=[mqtt5.Subscription(topic_filter=topic, qos=mqtt5.QoS.AT_LEAST_ONCE)]))
-        future.add_done_callback(lambda done: self._post(Subscribed(_suback_fault(done))))
+            subscriptions=[mqtt5.Subscription(topic_filter=topic, qos=mqtt5.QoS.AT_LEAST_ONCE) for topic in topics]))
+        future.add_done_callback(lambda done: self._post(Subscribed(_suback_fault(done), topics)))
 
     def _connected(self, generation: int, data: mqtt5.LifecycleConnectSuccessData) -> None:
         self._closed_in_a_row = 0

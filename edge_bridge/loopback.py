@@ -3,7 +3,7 @@ import threading
 from collections.abc import Callable
 
 from contract import numbers, routes, topics
-from edge_bridge.events import Acked, Connected, Disconnected, Event, Received, Subscribed
+from edge_bridge.events import ASIDE, Acked, Connected, Disconnected, Event, Received, Subscribed
 
 
 class LoopbackConnection:
@@ -32,9 +32,9 @@ class LoopbackConnection:
         self.identities.append(identity)
         self.disconnect()
 
-    def subscribe(self, topic: str) -> None:
+    def subscribe(self, *wanted: str) -> None:
         """See events.Connection."""
-        self._post(Subscribed(self.subscription_fault))
+        self._post(Subscribed(self.subscription_fault, wanted))
 
     def publish(self, topic: str, payload: bytes, token: str, retain: bool = False) -> None:
         """See events.Connection."""
@@ -43,7 +43,7 @@ class LoopbackConnection:
             self._unanswered.append(token)
         if self.ack:
             self.answer(token)
-        if self.receipt and topic != topics.status(self.thing):
+        if self.receipt and topic != topics.status(self.thing) and not token.startswith(ASIDE):
             self.send_receipt(token)
 
     def connect(self, resumed: bool = False) -> None:

@@ -90,6 +90,10 @@ TABLE = (
     Row("scored_total", COUNTER, "Readings that went through a detector since the start.", _field("scored")),
     Row("detector_seconds_total", COUNTER, "Time that the detectors took for them.", _field("detector_s")),
     Row("retrains_total", COUNTER, "Models fitted anew since the start.", _field("retrains")),
+    Row("remote_settings", GAUGE, "1 while the device shadow is answered; 0: it is off, or the status says why not.",
+        lambda s: int(s["remote"]["state"] == "on")),
+    Row("batch_age_seconds", GAUGE, "For how long a live reading waits at most to be sealed; shorter while somebody "
+        "watches.", lambda s: s["remote"].get("batch_age_s", 0)),
     Row("connected", GAUGE, "1 while there is a connection, by link: cloud, mqtt, kafka.",
         lambda s: {link: int(up) for link, up in s["connected"].items()}, "link"),
     Row("alarm", GAUGE, "1 while this alarm is up; the log and the status say what to do.",

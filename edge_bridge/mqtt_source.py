@@ -6,13 +6,13 @@ from itertools import repeat
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from contract import numbers, payloads, topics
 from edge_bridge.inbox import Inbox, Message
+from edge_bridge.lan_client import LanClient
 from edge_bridge.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ class MqttSource:
         self._paused = threading.Event()
         self.connected = False
         v5 = settings.mqtt_version == "5"
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=settings.mqtt_client_id, manual_ack=True,
+        self._client = LanClient(
+            self._received, client_id=settings.mqtt_client_id, manual_ack=True,
             protocol=paho.MQTTv5 if v5 else paho.MQTTv311, clean_session=None if v5 else False)
         if settings.mqtt_username:
             self._client.username_pw_set(settings.mqtt_username, settings.mqtt_password)
@@ -56,7 +56,6 @@ class MqttSource:
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
 
     def start(self) -> None:
         """Connect in the background, and again whenever the broker is away."""
@@ -134,13 +133,13 @@ class MqttSource:
         log.log(logging.DEBUG if self._said_down else logging.WARNING, "mqtt: %s; it is tried again", text)
         self._said_down = True
 
-    def _on_message(self, _: paho.Client, __: Any, message: paho.MQTTMessage) -> None:
+    def _received(self, topic: bytes, payload: bytes, packet_id: int) -> None:
         if self._paused.is_set():
             return
         try:
-            topic = message.topic
+            name = topic.decode("utf-8")
         except UnicodeDecodeError:
-            topic = "\ufffd"  # dead-lettered as an unknown topic
-        self._inbox.put(self, (topic,), bytes(message.payload), self._connection, message.mid if message.qos else 0)
+            name = "\ufffd"  # dead-lettered as an unknown topic
+        self._inbox.put(self, (name,), payload, self._connection, packet_id)
 
 

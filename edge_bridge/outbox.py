@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from contract import payloads
 from edge_bridge import deadletters
 from edge_bridge.counters import Counters, Counts
+from edge_bridge.handover import Committed, Handover
 from edge_bridge.repeats import Repeats
 from edge_bridge.schema import Store
 from edge_bridge.turns import Turns
@@ -22,19 +24,23 @@ _INSERT = "INSERT INTO {route} (id, device, number, received_ms, payload, kafka)
 @dataclass
 class Intake:
     """What one micro-batch adds. rows: {route: [(device, received_ms, payload, kafka JSON or None)]}, in order;
+    decoded: what was read of the readings, each in its place, or nothing;
     dead_letters: [(at_ms, reason, detail, origin, size_bytes, payload)]; replayed: ids of those taken in again."""
 
     rows: dict[str, list[tuple[str, int, bytes, str | None]]] = field(
         default_factory=lambda: {"readings": [], "events": []})
+    decoded: list[payloads.Reading] = field(default_factory=list)
     dead_letters: list[tuple[int, str, str, str, int, bytes]] = field(default_factory=list)
     replayed: list[int] = field(default_factory=list)
     counts: Counts = field(default_factory=Counter)
 
 
 class Outbox:
-    """Commits micro-batches; knows the last receive number of each device and what was seen before."""
+    """Commits micro-batches; knows the last receive number of each device and what was seen before. handover: takes
+    what was committed to the scorer, if there is one."""
 
-    def __init__(self, store: Store, counters: Counters, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, counters: Counters, now_s: Callable[[], float] = time.time,
+                 handover: Handover | None = None) -> None:
         self.store = store
         self.counters = counters
         db = store.read()
@@ -52,6 +58,8 @@ class Outbox:
                 "SELECT max(id) FROM readings", "SELECT max(id) FROM events",
                 "SELECT value FROM meta WHERE name = 'scored_to'")))
         self._opened_devices: set[str] = set()
+        self._handover = handover
+        self._last_reading_id = self.next_id - 1  # or any id between it and the next one
 
     def _number(self, route: str, device: str, staged: dict[str, int]) -> int:
         """The next receive number: from max(last + 1, microseconds since 1970) at each opening, then by one.
@@ -88,6 +96,7 @@ class Outbox:
                 repeats.forget()
             raise
         self._kept(numbers, seen_ids, intake.counts)
+        self._hand_over(inserts["readings"], intake.decoded)
         first_id, self.next_id = self.next_id, next_id
         return first_id
 
@@ -108,6 +117,15 @@ class Outbox:
             deadletters.strike_off(db, intake.replayed)
             self.counters.write(db, intake.counts)
         return seen_ids
+
+    def _hand_over(self, rows: list[Any], decoded: list[payloads.Reading]) -> None:
+        if not rows:
+            return
+        if self._handover and len(decoded) == len(rows):
+            self._handover.put(self._last_reading_id, [
+                Committed(row_id, device, number, received_ms, reading)
+                for (row_id, device, number, received_ms, _, _), reading in zip(rows, decoded, strict=True)])
+        self._last_reading_id = rows[-1][0]
 
     def _kept(self, numbers: dict[str, int], seen_ids: dict[str, int], counts: Counts) -> None:
         self._numbers.update(numbers)

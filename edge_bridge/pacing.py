@@ -1,7 +1,14 @@
-"""Pacing: token buckets under AWS IoT Core's limits, and full-jitter back-off; asked by uplink.py at each publish."""
+"""Pacing: one connection's budget under AWS IoT Core's limits, and full-jitter back-off; asked by uplink.py at each
+publish."""
 import random
 import time
 from collections.abc import Callable
+
+PUBLISHES_PER_S = 95.0  # of 100 per connection, in and out together: the rest is for receipts
+BYTES_PER_S = 510_000.0  # of 512 KiB
+ALERTS_PER_S = 20.0
+MOST_IN_FLIGHT = 64
+MOST_IN_FLIGHT_BYTES = 512 * 1024
 
 
 def full_jitter_s(attempt: int, base_s: float, most_s: float) -> float:
@@ -35,3 +42,45 @@ class Bucket:
         """What is there now."""
         self._refill()
         return self._tokens
+
+
+class Budget:
+    """What one connection may still publish. Used by the uplink's thread alone."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._publishes = Bucket(PUBLISHES_PER_S, 10, clock)
+        self._bytes = Bucket(BYTES_PER_S, 128 * 1024, clock)
+        self._alerts = Bucket(ALERTS_PER_S, ALERTS_PER_S, clock)
+        self._in_flight: dict[str, int] = {}
+
+    def wait_s(self) -> float:
+        """Seconds until the rates allow one more publish."""
+        return max(self._publishes.ready_in_s(), self._bytes.ready_in_s())
+
+    def is_full(self) -> bool:
+        """Must an answer be awaited first?"""
+        return len(self._in_flight) >= MOST_IN_FLIGHT or sum(self._in_flight.values()) >= MOST_IN_FLIGHT_BYTES
+
+    def alerts(self) -> float:
+        """How many alert messages may go now."""
+        return self._alerts.tokens()
+
+    def may_alert(self) -> bool:
+        """May one go now?"""
+        return self._alerts.ready_in_s() == 0.0
+
+    def published(self, name: str, size_bytes: int, is_alert: bool) -> None:
+        """A sealed message goes out; it is in flight until it is answered."""
+        self.take()
+        self._bytes.take(size_bytes)
+        if is_alert:
+            self._alerts.take()
+        self._in_flight[name] = size_bytes
+
+    def answered(self, name: str) -> None:
+        """It is no longer in flight."""
+        self._in_flight.pop(name, None)
+
+    def take(self, publishes: int = 1) -> None:
+        """What goes beside the batches (the status, the shadow) counts, and waits for nothing."""
+        self._publishes.take(publishes)

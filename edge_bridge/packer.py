@@ -1,4 +1,5 @@
 """The packer: rows and alerts that are due are sealed into messages of the right size; asked by uplink.py."""
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from contract import alerts, batch, numbers, payloads
 from contract.errors import BadPayload
 from edge_bridge.rows import UNCLASSIFIED, LiveLine, Rows, StoredRow
 from edge_bridge.shipments import ALERTS, LIVE, Shipments
+
+log = logging.getLogger(__name__)
 
 FULL_BYTES = batch.MAX_BYTES // batch.METER_BYTES * batch.METER_BYTES
 MARK_WAIT_S = 2.0  # a slow detector may hold a reading back this much longer, then it goes unclassified
@@ -20,12 +23,13 @@ _REQUIRED = {"readings": "sensor2", "events": "persons_detected"}
 
 
 class Packer:
-    """Seals what is due. outbox_id goes into every message; batch_age_s: how long a live row waits at most."""
+    """Seals what is due. outbox_id goes into every message; batch_age_s: how long a live row waits at most, may be
+    changed while it runs."""
 
     def __init__(self, rows: Rows, shipments: Shipments, live: LiveLine, *, outbox_id: str, batch_age_s: float,
                  now_s: Callable[[], float] = time.time) -> None:
         self._rows, self._shipments, self._live = rows, shipments, live
-        self._outbox_id, self._batch_age_s, self._now_s = outbox_id, batch_age_s, now_s
+        self._outbox_id, self.batch_age_s, self._now_s = outbox_id, batch_age_s, now_s
         self._bytes_per_row = {"readings": 16.0, "events": 32.0}  # then as the last batch had it
 
     def seal_rows(self, lane: str, everything: bool = False) -> bool:
@@ -49,7 +53,7 @@ class Packer:
         if oldest is None:
             return False
         most = min(MOST_ROWS, max(1, int(FULL_BYTES / self._bytes_per_row[route])))
-        by_age = everything or self._old_enough(oldest[1], self._batch_age_s)
+        by_age = everything or self._old_enough(oldest[1], self.batch_age_s)
         if not by_age and self._rows.waiting(route) < most:
             return False
         settled_to = self._rows.settled_to()  # asked before the rows are read: these marks are in them
@@ -83,7 +87,7 @@ class Packer:
             return rows
         for index, row in enumerate(rows):
             if not self._rows.is_scored(row.id) and not self._old_enough(
-                    row.received_ms, self._batch_age_s + MARK_WAIT_S):
+                    row.received_ms, self.batch_age_s + MARK_WAIT_S):
                 return rows[:index]
         return rows
 
@@ -115,15 +119,19 @@ class Packer:
     def _unpack(self, route: str, rows: list[StoredRow], scored_to: int) -> tuple[list[StoredRow], list[batch.Row]]:
         """The committed bytes, read again. They passed this check when they came; should a later version of the
         contract refuse one, it is dead-lettered and the rest goes on."""
+        again: list[batch.Row] = []
         try:
-            again: list[batch.Row] = []
             for start in range(0, len(rows), _DECODED_AT_ONCE):
                 some = rows[start:start + _DECODED_AT_ONCE]
                 readings = payloads.read_again([row.payload for row in some], _REQUIRED[route])
                 again += map(partial(_row, scored_to), some, readings)
-            return rows, again
-        except BadPayload:
-            pass  # one of them; below it is found, and the rest goes on
+        except BadPayload as error:
+            log.debug("one of %d %s is refused (%s); each is read by itself", len(rows), route, error)
+            return self._unpack_each(route, rows, scored_to)
+        return rows, again
+
+    def _unpack_each(self, route: str, rows: list[StoredRow], scored_to: int,
+                     ) -> tuple[list[StoredRow], list[batch.Row]]:
         kept, unpacked = [], []
         for row in rows:
             try:

@@ -1,4 +1,5 @@
 """Rows of the outbox between their commit and their sealing: marked by anomaly.py, sealed by packer.py."""
+import sqlite3
 import threading
 import time
 from collections import Counter, deque
@@ -11,6 +12,7 @@ from contract import numbers
 from contract.alerts import Classified
 from edge_bridge import deadletters
 from edge_bridge.counters import Counters
+from edge_bridge.handover import Handover
 from edge_bridge.schema import Store
 
 ANOMALY, UNCLASSIFIED = "anomaly", "unclassified"
@@ -48,6 +50,11 @@ class LiveLine:
             self._connected = is_connected
             self._commits.clear()
 
+    def keep(self, most_age_s: float) -> None:
+        """From now on rows of this age at most are live."""
+        with self._lock:
+            self._most_age_s = most_age_s
+
     def committed(self, first_id: int) -> None:
         """Rows from this id on were committed now."""
         with self._lock:
@@ -75,14 +82,13 @@ class Rows:
         self._store, self._counters = store, counters
         self._scoring = scoring
         self._claimed = (0, -1)
+        self.handover = Handover()
         self.scored_to: int = store.read().execute("SELECT value FROM meta WHERE name = 'scored_to'").fetchone()[0]
         self._settled_to = self.scored_to
 
-    def unscored(self, most: int) -> list[StoredRow]:
-        """The oldest readings that were not scored yet, in the order of their commit."""
-        found = self._store.read().execute(
-            _COLUMNS.format(route="readings") + "WHERE id > ? ORDER BY id LIMIT ?", (self.scored_to, most))
-        return list(map(StoredRow._make, found))
+    def unscored(self, most: int, to_id: int | None = None) -> list[StoredRow]:
+        """The oldest readings that were not scored yet, up to this id, in the order of their commit."""
+        return self.read("readings", self.scored_to + 1, _EVERY_ID if to_id is None else to_id + 1, most)
 
     def read(self, route: str, from_id: int, before_id: int, most: int) -> list[StoredRow]:
         """Up to `most` rows of a route with from_id <= id < before_id, oldest first."""
@@ -138,10 +144,7 @@ class Rows:
         with self._store.write() as db:
             first, last = self._claimed
             gone = {row_id for row_id, _, _ in alerts if first <= row_id <= last}
-            for row_id, mark in marks.items():
-                if first <= row_id <= last or not db.execute(
-                        "UPDATE readings SET mark = ? WHERE id = ?", (mark, row_id)).rowcount:
-                    gone.add(row_id)
+            gone |= _set_marks(db, {row_id: mark for row_id, mark in marks.items() if not first <= row_id <= last})
             raised = [alert for alert in alerts if alert[0] not in gone]
             for _, device, classified in raised:
                 counts["", "alerts_in"] += 1
@@ -160,6 +163,7 @@ class Rows:
         readings are classified."""
         with self._store.write():
             self._claimed = first_id, last_id
+            self._left_unscored("readings", last_id)
             return self.scored_to if self._scoring else last_id
 
     def release(self) -> None:
@@ -167,12 +171,18 @@ class Rows:
         with self._store.write():
             self._claimed = 0, -1
 
+    def _left_unscored(self, route: str, last_id: int) -> None:
+        """Rows up to this id leave: if some are not scored, the scorer takes what remains from the disk."""
+        if route == "readings" and last_id > self.scored_to:
+            self.handover.empty()
+
     def dead_letter(self, route: str, row: StoredRow, reason: str, detail: str) -> None:
         """Move one row to the dead letters; unless it is gone already."""
         origin = row.kafka or numbers.dumps({"device": row.device})
         with self._store.write() as db:
             if not db.execute(f"DELETE FROM {route} WHERE id = ?", (row.id,)).rowcount:
                 return
+            self._left_unscored(route, row.id)
             counts = {("", "dead_lettered"): 1, ("", f"dead_lettered.{reason}"): 1, (row.device, "refused"): 1,
                       ("", route + "_sealed"): 1}
             counts["", "dead_letters_dropped"] = deadletters.keep(
@@ -193,6 +203,7 @@ class Rows:
             if not doomed:
                 return 0
             db.execute(f"DELETE FROM {route} WHERE id BETWEEN ? AND ?", (doomed[0][0], doomed[-1][0]))
+            self._left_unscored(route, doomed[-1][0])
             counts = Counter((device, f"dropped.{reason}") for _, device, _ in doomed)
             counts["", route + "_sealed"] = len(doomed)
             self._counters.write(db, counts)
@@ -220,6 +231,18 @@ class Rows:
         """The oldest alerts that are not sealed: (row id, device, classified)."""
         rows = self._store.read().execute("SELECT id, device, classified FROM alerts ORDER BY id LIMIT ?", (most,))
         return [(row_id, device, _classified(text)) for row_id, device, text in rows]
+
+
+def _set_marks(db: sqlite3.Connection, marks: Mapping[int, str]) -> set[int]:
+    """Mark these readings; the ids of those that are no longer there."""
+    if not marks:
+        return set()
+    marked = db.executemany("UPDATE readings SET mark = ? WHERE id = ?",
+                            [(mark, row_id) for row_id, mark in marks.items()]).rowcount
+    if marked == len(marks):
+        return set()
+    there = db.execute("SELECT id FROM readings WHERE id BETWEEN ? AND ?", (min(marks), max(marks)))
+    return set(marks) - {row_id for row_id, in there}
 
 
 def _classified(text: str) -> Classified:

@@ -148,6 +148,8 @@ TABLE = (
     Setting("DETECTOR", "forest", "How anomalies are found: forest for sensors that should hold their level, context "
             "for daily rhythms and slow faults, seed as the first script did, seed-sklearn the same by scikit-learn, "
             "or module:class for one of your own.", _detector),
+    Setting("SHADOW", "on", "on: the thing's device shadow `bridge` may change DETECTOR, BATCH_AGE and LOG_LEVEL while "
+            "the bridge runs, and shows how it goes; off: the settings here hold.", _on_off),
     Setting("STATUS_INTERVAL", "30", "Seconds between two status messages to the cloud.", _seconds),
     Setting("STATUS_FILE", "", "File that gets the same status every second (for health checks); empty: none."),
     Setting("METRICS_PORT", "9464", "HTTP port of /metrics, /healthz and /readyz; empty: none.", _port_or_off),

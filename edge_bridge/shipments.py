@@ -4,6 +4,7 @@ sent by uplink.py.
 In memory is only what each is and where it stands; the bytes are read when they are sent.
 """
 import json
+import logging
 import math
 import sqlite3
 import threading
@@ -20,6 +21,7 @@ from edge_bridge.schema import Store
 ALERTS, LIVE, BACKFILL = "alerts", "live", "backfill"
 LANES = (ALERTS, LIVE, BACKFILL)
 WAITING, IN_FLIGHT, SENT = "waiting", "in flight", "sent"
+log = logging.getLogger(__name__)
 OFFERED_S = 10.0  # so long a message that `due` gave out is not dropped: its bytes may be about to be read
 
 
@@ -89,6 +91,7 @@ class Shipments:
             self._counters.add(changes)
             self._by_name[name] = shipment
         self._store.witness.note(sealed=shipment.id)
+        log.debug("sealed %s %s: %d rows, %d bytes", route, name, sum(counts.values()), len(sealed))
         return shipment
 
     def sealed(self, shipment: Shipment) -> bytes:
@@ -106,6 +109,7 @@ class Shipments:
         self._counters.add(changes)
         for shipment in shipments:
             shipment.noted = True
+            log.debug("sent %s %s", shipment.route, shipment.name)
 
     def delivered(self, names: Iterable[str]) -> list[Shipment]:
         """The cloud has stored these (names that are not ours any more are ignored): forget them. Returns which."""
@@ -113,6 +117,8 @@ class Shipments:
             found = [self._by_name[name] for name in set(names) if name in self._by_name]
             if found:
                 self._forget(found, _sum(found, "delivered") + _sum(found, "sent", only_new=True))
+        for shipment in found:
+            log.debug("receipted %s %s", shipment.route, shipment.name)
         return found
 
     def _forget(self, found: list[Shipment], changes: Counts) -> None:

@@ -10,8 +10,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from contract import numbers, topics
 from contract.errors import BadPayload
@@ -19,6 +18,7 @@ from edge_bridge import alarms
 from edge_bridge.alarms import Alarms
 from edge_bridge.certificates import Identity
 from edge_bridge.events import (
+    ASIDE,
     Acked,
     Anew,
     Connected,
@@ -26,9 +26,12 @@ from edge_bridge.events import (
     Disconnected,
     Event,
     Received,
+    Send,
+    Subscribe,
     Subscribed,
 )
-from edge_bridge.pacing import Bucket, full_jitter_s
+from edge_bridge.outgoing import TICK_S, Options, Outgoing
+from edge_bridge.pacing import Budget, full_jitter_s
 from edge_bridge.packer import Packer
 from edge_bridge.receipts import Receipts
 from edge_bridge.rows import LiveLine
@@ -36,29 +39,12 @@ from edge_bridge.shipments import ALERTS, BACKFILL, IN_FLIGHT, LIVE, SENT, WAITI
 
 log = logging.getLogger(__name__)
 
-PUBLISHES_PER_S = 95.0  # of 100 per connection, in and out together: the rest is for receipts
-BYTES_PER_S = 510_000.0  # of 512 KiB
-ALERTS_PER_S = 20.0
-MOST_IN_FLIGHT = 64
-MOST_IN_FLIGHT_BYTES = 512 * 1024
-BACKFILL_SHARE = 5  # every fifth publish is backfill's when live data would take them all
 SEALED_AHEAD = {LIVE: 2, BACKFILL: 4}  # in flight included; the rest stays rows, so that a backlog makes full batches
 RETRY_MOST_S = 60.0
 RESEND_MOST_S = 3600.0
-TICK_S = 0.05
 SLEPT_S = 15.0  # the wall clock went on by so much between two looks: the machine slept, or its clock was put right
 FAREWELL_S = 1.0
 _STATUS = "status"
-
-
-@dataclass(frozen=True)
-class Options:
-    """thing: whose topics; topics: {route: topic}; receipts: does the cloud send them."""
-
-    thing: str
-    topics: Mapping[str, str]
-    receipts: bool
-    receipt_timeout_s: float
 
 
 class Uplink:
@@ -80,11 +66,9 @@ class Uplink:
         self._farewell: Callable[[], bytes] | None = None
         self._status_acked = False
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._publishes = Bucket(PUBLISHES_PER_S, 10, clock)
-        self._bytes = Bucket(BYTES_PER_S, 128 * 1024, clock)
-        self._alerts = Bucket(ALERTS_PER_S, ALERTS_PER_S, clock)
-        self._in_flight: dict[str, int] = {}
-        self._live_in_a_row = 0
+        self._budget = Budget(clock)
+        self._outgoing = Outgoing(connection, shipments, self._receipts, self._budget, options, clock)
+        self._aside: Callable[[Event], None] = lambda event: None
         self._accepted: dict[str, Shipment] = {}  # PUBACK 0, not yet noted on disk
         self._receipted: set[str] = set()  # receipt, not yet noted on disk
         self._resumed = False
@@ -105,10 +89,19 @@ class Uplink:
         """There may be something to send (an alert): look now."""
         self._events.put(None)
 
+    def attach(self, aside: Callable[[Event], None]) -> None:
+        """Pass on what is not about batches: when the connection is there and gone, what comes on other topics than
+        the receipts', and the answers to what `ask` was given. Called in the uplink's thread: it only takes note."""
+        self._aside = aside
+
+    def ask(self, request: Send | Subscribe) -> None:
+        """Have this published or subscribed beside the batches, at once, or refused while there is no connection."""
+        self._events.put(request)
+
     def publish_status(self, payload: bytes) -> None:
         """Send the status message if there is a connection; when it gets lost the next one replaces it."""
         if self.connected:
-            self._publishes.take()
+            self._budget.take()
             self._connection.publish(topics.status(self._options.thing), payload, _STATUS, retain=True)
 
     def connect_anew(self, identity: Identity | None = None) -> None:
@@ -132,7 +125,7 @@ class Uplink:
                 self._note()
                 sealed = self._seal()
                 self._disk_failing = False
-                wait_s = self._publish_due()
+                wait_s = self._outgoing.publish_due() if self.connected else TICK_S
                 if sealed:
                     wait_s = 0.0  # there may be more to seal
             except sqlite3.Error as error:
@@ -142,7 +135,10 @@ class Uplink:
                 self._disk_failing = True
                 wait_s = 1.0
             self._notice_sleep()
-        self._note()
+        try:
+            self._note()
+        except sqlite3.Error as error:
+            log.error("outbox: what was receipted last could not be noted (%s); it goes again after the start", error)
         self._say_farewell()
 
     def _notice_sleep(self) -> None:
@@ -185,7 +181,10 @@ class Uplink:
         if isinstance(event, Acked):
             self._take_ack(event)
         elif isinstance(event, Received):
-            self._take_receipt(event)
+            if event.topic == topics.receipts(self._options.thing):
+                self._take_receipt(event)
+            else:
+                self._aside(event)
         elif isinstance(event, Connected):
             self._resumed = event.resumed
             if self._options.receipts:
@@ -198,12 +197,29 @@ class Uplink:
             self._down(event)
         elif isinstance(event, Anew):
             self._connection.anew(event.identity)
+        elif isinstance(event, Send | Subscribe):
+            self._do_aside(event)
+
+    def _do_aside(self, request: Send | Subscribe) -> None:
+        if isinstance(request, Subscribe):
+            if self.connected:
+                self._connection.subscribe(*request.topics)
+            else:
+                self._aside(Subscribed("not connected", request.topics))
+        elif self.connected:
+            self._budget.take(request.publishes)
+            self._connection.publish(request.topic, request.payload, request.token)
+        else:
+            self._aside(Acked(request.token, "not connected"))
 
     def _take_ack(self, event: Acked) -> None:
         if event.token == _STATUS:
             self._status_acked = True
             return
-        self._in_flight.pop(event.token, None)
+        if event.token.startswith(ASIDE):
+            self._aside(event)
+            return
+        self._budget.answered(event.token)
         shipment = self._shipments.get(event.token)
         if shipment is None or shipment.state != IN_FLIGHT:
             return
@@ -240,6 +256,9 @@ class Uplink:
                 self._receipted.add(name)
 
     def _take_subscription(self, event: Subscribed) -> None:
+        if topics.receipts(self._options.thing) not in event.topics:
+            self._aside(event)
+            return
         if not event.fault:
             self._ready()
             return
@@ -261,6 +280,7 @@ class Uplink:
             for shipment in waiting:
                 if shipment.state == SENT and shipment.name not in self._receipted:
                     shipment.due_s = self._clock()  # its receipt may have been lost with the session
+        self._aside(Connected(self._resumed))
 
     def _down(self, event: Disconnected) -> None:
         self.connected, self._subscribe_due_s = False, None
@@ -271,6 +291,7 @@ class Uplink:
                 f"{event.reason}; readings are kept on disk; is the certificate active, and attached to its policy and "
                 "to the thing? A new one on disk is taken up by itself"))
         self._say_down(f"{event.reason}; readings are kept in the outbox and sent when it is back")
+        self._aside(event)
 
     def _say_down(self, text: str) -> None:
         """Once per state, not once per attempt."""
@@ -298,54 +319,7 @@ class Uplink:
         """
         if not self.connected:
             return False
-        self._packer.seal_alerts(int(self._alerts.tokens()) - self._shipments.unsent(ALERTS))
+        self._packer.seal_alerts(int(self._budget.alerts()) - self._shipments.unsent(ALERTS))
         everything = self._stopping.is_set()
         return any(self._shipments.unsent(lane) < SEALED_AHEAD[lane] and self._packer.seal_rows(lane, everything)
                    for lane in (LIVE, BACKFILL))
-
-    def _publish_due(self) -> float:
-        """Publish what may go now; returns for how many seconds there is nothing to do."""
-        while self.connected:
-            wait_s = max(self._publishes.ready_in_s(), self._bytes.ready_in_s())
-            if wait_s > 0:
-                return min(wait_s, TICK_S)
-            if len(self._in_flight) >= MOST_IN_FLIGHT or sum(self._in_flight.values()) >= MOST_IN_FLIGHT_BYTES:
-                return TICK_S
-            shipment = self._next()
-            if shipment is None:
-                return TICK_S
-            self._publish(shipment)
-        return TICK_S
-
-    def _next(self) -> Shipment | None:
-        """Alerts first, then live; backfill gets its share even while live data would take all."""
-        if self._alerts.ready_in_s() == 0.0 and (alert := self._due(ALERTS)):
-            return alert
-        live = self._due(LIVE)
-        if live is None or self._live_in_a_row >= BACKFILL_SHARE - 1:
-            self._live_in_a_row = 0
-            return self._due(BACKFILL) or live
-        self._live_in_a_row += 1
-        return live
-
-    def _due(self, lane: str) -> Shipment | None:
-        """What is due, save for messages whose receipt only takes long: the cloud is still at earlier ones."""
-        while (found := self._shipments.due(lane)) and found.state == SENT:
-            if not self._receipts.is_coming(found.name, found.route):
-                break
-            found.due_s = self._clock() + self._options.receipt_timeout_s / 4
-        return found
-
-    def _publish(self, shipment: Shipment) -> None:
-        sealed = self._shipments.sealed(shipment)
-        if shipment.state == SENT:
-            log.info("no receipt for %s %s, sent %d times; it is sent again", shipment.route, shipment.name,
-                     shipment.sends)
-        self._receipts.published(shipment.name, len(sealed), accepted_before=shipment.state == SENT)
-        self._publishes.take()
-        self._bytes.take(len(sealed))
-        if shipment.lane == ALERTS:
-            self._alerts.take()
-        shipment.state, shipment.sends = IN_FLIGHT, shipment.sends + 1
-        self._in_flight[shipment.name] = len(sealed)
-        self._connection.publish(self._options.topics[shipment.route], sealed, shipment.name)

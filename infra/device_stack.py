@@ -36,14 +36,16 @@ class DeviceStack(cdk.Stack):
         """What a bridge does, and no more; a connection must use its thing's name and a certificate attached to it."""
         rules = [routes.rule_name(self._settings.name, route.name) for route in routes.ROUTES if route.topic is None]
         published = [topics.basic_ingest(rule, THING) for rule in rules] + [topics.ALERTS, topics.status(THING)]
-        receipts = topics.receipts(THING)
+        published += [topics.shadow(THING, operation) for operation in ("get", "update")]
+        answered = [topics.receipts(THING), topics.shadow(THING, "*")]
         return {"Version": "2012-10-17", "Statement": [
             {"Effect": "Allow", "Action": "iot:Connect", "Resource": self._arn("client", THING),
              "Condition": {"Bool": {"iot:Connection.Thing.IsAttached": "true"}}},
             {"Effect": "Allow", "Action": "iot:Publish", "Resource": [self._arn("topic", name) for name in published]},
             {"Effect": "Allow", "Action": "iot:RetainPublish", "Resource": self._arn("topic", topics.status(THING))},
-            {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": self._arn("topicfilter", receipts)},
-            {"Effect": "Allow", "Action": "iot:Receive", "Resource": self._arn("topic", receipts)}]}
+            {"Effect": "Allow", "Action": "iot:Subscribe",
+             "Resource": [self._arn("topicfilter", name) for name in answered]},
+            {"Effect": "Allow", "Action": "iot:Receive", "Resource": [self._arn("topic", name) for name in answered]}]}
 
     def _arn(self, resource: str, name: str) -> str:
         return self.format_arn(service="iot", resource=resource, resource_name=name)

@@ -9,19 +9,22 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from infra.names import give
 from infra.settings import ROOT, Settings, logical_id
 
 LOG_RETENTION = logs.RetentionDays.ONE_MONTH
 
 
-def package(name: str, root: Path = ROOT) -> lambda_.Code:
-    """The code of one function: its file, the table shapes and the contract, under the same dotted names as in `root`.
+def package(name: str, root: Path = ROOT, also: Sequence[str] = ()) -> lambda_.Code:
+    """The code of one function: its file, the table shapes and the contract, under the same dotted names as in `root`;
+    also: functions whose further files it shares.
 
     Docker's ignore rules, since the default ones pack dotfiles, .env included.
     """
     return lambda_.Code.from_asset(
         str(root), ignore_mode=cdk.IgnoreMode.DOCKER,
-        exclude=["**", "!contract", "!lambdas/__init__.py", "!lambdas/table.py", f"!lambdas/{name}.py",
+        exclude=["**", "!contract", "!lambdas/__init__.py", "!lambdas/table*.py", f"!lambdas/{name}.py",
+                 *(f"!lambdas/{one}_*.py" for one in (name, *also)),  # a function's further files
                  "contract/examples", "**/__pycache__", "**/*.pyc", "**/.DS_Store"])
 
 
@@ -31,23 +34,45 @@ def allow(actions: Sequence[str], resources: Sequence[str]) -> iam.PolicyStateme
 
 
 def function(scope: Construct, settings: Settings, name: str, *, description: str, timeout_s: int, memory_mib: int,
-             environment: Mapping[str, str], access: Sequence[iam.PolicyStatement]) -> lambda_.Function:
-    """Build the function whose handler is lambdas.<name>.handler; it may do what `access` says and write its log."""
+             environment: Mapping[str, str], access: Sequence[iam.PolicyStatement],
+             logs_batches: bool = False, also: Sequence[str] = ()) -> lambda_.Function:
+    """Build the function whose handler is lambdas.<name>.handler; it may do what `access` says and write its log.
+
+    also: functions whose further files are packed with it.
+
+    logs_batches: its INFO lines come with every batch, 7 % of what a reading costs: they need monitoring=full.
+    """
     title = logical_id(name)
     group = logs.LogGroup(scope, f"{title}Log", retention=LOG_RETENTION, removal_policy=cdk.RemovalPolicy.DESTROY)
     write_log = allow(["logs:CreateLogStream", "logs:PutLogEvents"], [group.log_group_arn])
     role = iam.Role(
         scope, f"{title}Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-        inline_policies={"Access": iam.PolicyDocument(statements=[write_log, *access])})
+        inline_policies={"Access": iam.PolicyDocument(statements=[write_log, *access, *traces(settings)])})
     made = lambda_.Function(
-        scope, f"{title}Function", code=package(name), handler=f"lambdas.{name}.handler", description=description,
-        runtime=lambda_.Runtime.PYTHON_3_13, architecture=lambda_.Architecture.ARM_64, role=role, log_group=group,
+        scope, f"{title}Function", code=package(name, also=also), handler=f"lambdas.{name}.handler",
+        description=description, runtime=lambda_.Runtime.PYTHON_3_14, architecture=lambda_.Architecture.ARM_64,
+        role=role, log_group=group,
         timeout=cdk.Duration.seconds(timeout_s), memory_size=memory_mib,
         logging_format=lambda_.LoggingFormat.JSON,
-        application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
+        application_log_level_v2=lambda_.ApplicationLogLevel.WARN if logs_batches and settings.monitoring != "full"
+        else lambda_.ApplicationLogLevel.INFO,
         # Start and end lines of each invocation would cost more than the invocation; durations are in the metrics.
         system_log_level_v2=lambda_.SystemLogLevel.WARN,
         environment={**environment, "EDGECLOUD_VERSION": settings.version})
     # CDK makes the function wait for the role a second time; its reference to the role is enough, the policy is in it.
-    cast(lambda_.CfnFunction, made.node.default_child).add_deletion_override("DependsOn")
+    plain = cast(lambda_.CfnFunction, made.node.default_child)
+    plain.add_deletion_override("DependsOn")
+    if traces(settings):
+        plain.add_property_override("TracingConfig.Mode", "Active")
+    give(scope, settings, {f"{name}-function": made.function_name, f"{name}-log": group.log_group_name})
     return made
+
+
+def traces(settings: Settings) -> list[iam.PolicyStatement]:
+    """What Lambda's own X-Ray tracing needs, none without it: it costs 5 dollars per million invocations.
+
+    Neither action takes a resource.
+    """
+    if settings.monitoring != "full":
+        return []
+    return [allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"])]

@@ -2,6 +2,7 @@
 
 Table and bucket names come from storage_stack.py through SSM; rule names go out the same way.
 """
+import json
 from typing import Any
 
 import aws_cdk as cdk
@@ -13,18 +14,21 @@ from constructs import Construct
 
 from contract import routes, topics
 from infra import queues, rules
+from infra.alerts import make_alerts, make_presence, make_watch
 from infra.functions import allow, function
+from infra.hours import make_hours
 from infra.names import give, take
 from infra.settings import Settings, logical_id
 
-RETENTION_DAYS, ROLLUP_RETENTION_DAYS = 30, 400
 TIMEOUT_S = 60  # a full batch of events is hundreds of writes, and one DynamoDB partition takes 1,000 items a second
 # A wait gathers batches of many sites into one invocation; an alert does not wait.
 WINDOW_S = {"readings": 1, "events": 1, "alerts": 0, "status": 1}
 # A backlog of events is an item each, all in the partition of its camera: more invocations at once would share its
 # 1,000 writes a second until none of them finished in time.
 MAX_CONCURRENCY = {"events": 5}
-STREAM_WINDOW_S = 1
+# A device's minute takes the batches of this time in one write instead of three, which is an eighth of what a reading
+# costs; roll-ups come so much later (docs/cost.md).
+STREAM_WINDOW_S = 25
 CONSUME = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 STREAM_RETRIES, STREAM_AGE_S = 20, 6 * 3600
 
@@ -43,12 +47,22 @@ class IngestStack(cdk.Stack):
             waiting[route.name], dead[route.name] = queues.queue(
                 self, logical_id(route.name), timeout_s=TIMEOUT_S, window_s=WINDOW_S[route.name])
             archive = rules.archive_stream(self, route, bucket)
+            give(self, settings, {f"{route.name}-archive": archive.ref})
             rules.rule(self, settings, route, queue=waiting[route.name], archive=archive, bucket=bucket)
+        self._alerts = make_alerts(self, settings, incidents=take(self, settings, "incidents-table"))
         self._persist_and_alert(waiting)
+        make_watch(self, settings, self._alerts, rollups=self._tables["rollups"])
+        make_presence(self, settings, queue=waiting["status"], bucket=bucket)
         dead["stream"] = self._aggregate(take(self, settings, "readings-stream"))
+        make_hours(self, settings, table=self._tables["rollups"], stream_arn=take(self, settings, "rollups-stream"),
+                   dead=dead["stream"], environment=self._rollup_days())
         operations = queues.dead_letter_alarms(self, list(dead.items()))
         give(self, settings, {**{f"{route.name}-rule": routes.rule_name(settings.name, route.name)
                                  for route in routes.ROUTES},
+                              "rebuild-environment": json.dumps(  # so that a rebuild writes what the functions wrote
+                                  {"RETENTION_DAYS": str(settings.readings_days), **self._rollup_days(),
+                                   **self._sites()}),
+                              "operations-topic": operations.topic_arn,
                               **{f"{name}-queue": each.queue_url for name, each in waiting.items()},
                               **{f"{name}-dead-letters": each.queue_url for name, each in dead.items()}})
         self._outputs(operations.topic_arn)
@@ -68,10 +82,19 @@ class IngestStack(cdk.Stack):
                   allow(["dynamodb:BatchWriteItem"], [self._table_arn(table)])]
         if self._settings.receipts:
             access.append(self._may_send_receipts())
+        environment = {}
+        if name == "persist":  # it enters new devices in the list that the API gives
+            access.append(allow(["dynamodb:BatchWriteItem"], [self._table_arn("rollups")]))
+            environment = {"ROLLUPS_TABLE": self._tables["rollups"]}
+        if name == "alert":
+            access += self._alerts.access
+            environment = self._alerts.environment
         return function(
             self, self._settings, name, timeout_s=TIMEOUT_S, memory_mib=512, access=access,
+            logs_batches=name == "persist",
             description=f"EdgeCloud: from the queue to the {table} table, then the receipt",
-            environment={f"{table.upper()}_TABLE": self._tables[table], "RETENTION_DAYS": str(RETENTION_DAYS),
+            environment={f"{table.upper()}_TABLE": self._tables[table], **self._sites(), **environment,
+                         "RETENTION_DAYS": str(self._settings.readings_days),
                          "RECEIPTS": "on" if self._settings.receipts else "off"})
 
     def _status(self, source: sqs.Queue) -> lambda_.Function:
@@ -79,8 +102,12 @@ class IngestStack(cdk.Stack):
         return function(
             self, self._settings, "status", timeout_s=TIMEOUT_S, memory_mib=256,
             description="EdgeCloud: from the queue to each site's newest status",
-            environment={"ROLLUPS_TABLE": self._tables["rollups"], "ROLLUP_RETENTION_DAYS": str(ROLLUP_RETENTION_DAYS)},
+            environment={"ROLLUPS_TABLE": self._tables["rollups"], **self._rollup_days()},
             access=[allow(CONSUME, [source.queue_arn]), allow(["dynamodb:PutItem"], [self._table_arn("rollups")])])
+
+    def _sites(self) -> dict[str, str]:
+        """The site of each thing that is a further bridge there; the functions take any other thing for a site."""
+        return {"SITES": json.dumps(self._settings.sites)} if self._settings.sites else {}
 
     def _may_send_receipts(self) -> iam.PolicyStatement:
         return allow(["iot:Publish"], [
@@ -91,15 +118,16 @@ class IngestStack(cdk.Stack):
         """The function that reads the readings table's stream; returns where it leaves what it cannot apply.
 
         A record that fails is isolated by halving its batch and left after 20 tries, or when it is 6 hours old; the
-        rest of its shard waits meanwhile. What is left names the place in the stream, not the record: redrive it
-        within a day, or rebuild the minutes from the readings table.
+        rest of its shard waits meanwhile. What is left names the place in the stream, not the record: `make redrive`
+        names the `make rebuild` that applies what lies there.
         """
         dead = queues.dead_letter_queue(self, "StreamDeadLetters")
         aggregate = function(
             self, self._settings, "aggregate",
-            timeout_s=120, memory_mib=512,  # 6 MB of full batches are 400,000 readings to add up; memory brings CPU
+            logs_batches=True, timeout_s=120,
+            memory_mib=512,  # 6 MB of full batches are 400,000 readings to add up; memory brings CPU
             description="EdgeCloud: from the readings table's stream to roll-ups per minute",
-            environment={"ROLLUPS_TABLE": self._tables["rollups"], "ROLLUP_RETENTION_DAYS": str(ROLLUP_RETENTION_DAYS)},
+            environment={"ROLLUPS_TABLE": self._tables["rollups"], **self._rollup_days()},
             access=[
                 allow(["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"], [stream_arn]),
                 allow(["dynamodb:ListStreams"], ["*"]),  # takes no resource; Lambda asks for it before it maps a stream
@@ -114,6 +142,10 @@ class IngestStack(cdk.Stack):
             # What DynamoDB removes because it expired changes no roll-up, and need not wake the function.
             filter_criteria={"filters": [{"pattern": '{"eventName":["INSERT","MODIFY"]}'}]})
         return dead
+
+    def _rollup_days(self) -> dict[str, str]:
+        return {"MINUTE_RETENTION_DAYS": str(self._settings.minutes_days),
+                "ROLLUP_RETENTION_DAYS": str(self._settings.rollups_days)}
 
     def _table_arn(self, what: str) -> str:
         return self.format_arn(service="dynamodb", resource="table", resource_name=self._tables[what])

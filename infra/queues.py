@@ -2,19 +2,18 @@
 from collections.abc import Sequence
 
 import aws_cdk as cdk
-from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from infra import notices
+from infra.monitoring import Condition, alarm
 from infra.names import keep_logical_id
 from infra.settings import logical_id
 
 MAX_RECEIVES = 10  # twice what AWS recommends at least: a table throttled for minutes should not dead-letter
 DEAD_LETTER_DAYS = 14  # the longest there is
-PERIOD_MINUTES = 5
 
 
 def dead_letter_queue(scope: Construct, construct_id: str) -> sqs.Queue:
@@ -54,17 +53,15 @@ def consume(scope: Construct, title: str, source: sqs.IQueue, target: lambda_.Fu
 def dead_letter_alarms(scope: Construct, dead: Sequence[tuple[str, sqs.Queue]]) -> sns.Topic:
     """An alarm for each of these queues when it holds a message; returns the topic that they notify.
 
-    One alarm over the sum would cost the same, and must not be: an idle queue sends no metric, and a FILL for it also
-    fills the latest period, for which the metric is always late, so that the alarm may never go off.
+    Each is a query, which is billed for the metrics that it finds: an idle queue sends none, so that five alarms cost
+    nothing until one has something to say. One alarm over their sum would need a FILL, which also fills the latest
+    period, for which the metric is always late, so that it may never go off.
     """
-    topic = sns.Topic(scope, "Operations", display_name="EdgeCloud operations")
+    topic = notices.topic(scope, "Operations", display_name="EdgeCloud operations",
+                          services=["cloudwatch.amazonaws.com"])
     for name, each in dead:
-        alarm = cloudwatch.Alarm(
-            scope, f"{logical_id(name)}DeadLettersAlarm", threshold=0, evaluation_periods=1,
-            metric=each.metric_approximate_number_of_messages_visible(
-                statistic="Maximum", period=cdk.Duration.minutes(PERIOD_MINUTES)),
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-            alarm_description=f"EdgeCloud {name}: messages failed again and again and wait in the dead-letter queue")
-        alarm.add_alarm_action(actions.SnsAction(topic))
+        alarm(scope, f"{logical_id(name)}DeadLetters", topic.topic_arn, Condition(
+            says=f"{name}: messages failed again and again and wait in the dead-letter queue",
+            query="SELECT MAX(ApproximateNumberOfMessagesVisible) FROM \"AWS/SQS\" "
+                  f"WHERE QueueName = '{each.queue_name}'"))
     return topic

@@ -9,6 +9,7 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from infra.archive import catalog, lifecycle
 from infra.names import give, keep_logical_id
 from infra.settings import Settings, logical_id
 
@@ -18,7 +19,7 @@ BY_DAY = "by_day"
 
 
 class StorageStack(cdk.Stack):
-    """Tables `readings` (with its stream), `rollups`, `alerts`, and the bucket for archive and error objects."""
+    """Tables `readings`, `rollups` (each with a stream), `alerts`, `incidents`; a bucket for archive and errors."""
 
     def __init__(self, scope: Construct, construct_id: str, settings: Settings, **kwargs: Any) -> None:
         super().__init__(scope, construct_id, **kwargs)
@@ -27,18 +28,25 @@ class StorageStack(cdk.Stack):
         readings = self._table("Readings", stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES)
         readings.add_global_secondary_index(
             index_name=EVENTS_BY_NUMBER, partition_key=_key("pk"), sort_key=_key("event_number", NUMBER))
-        rollups = self._table("Rollups")
+        rollups = self._table("Rollups", stream=dynamodb.StreamViewType.KEYS_ONLY)
         alerts = self._table("Alerts")
         alerts.add_global_secondary_index(index_name=BY_DAY, partition_key=_key("day"), sort_key=_key("recent"))
+        incidents = self._table("Incidents")
+        incidents.add_global_secondary_index(index_name=BY_DAY, partition_key=_key("day"), sort_key=_key("recent"))
         archive = s3.Bucket(
             self, "Archive", encryption=s3.BucketEncryption.S3_MANAGED, enforce_ssl=True,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL, removal_policy=self._removal)
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL, removal_policy=self._removal,
+            lifecycle_rules=lifecycle(settings))
         keep_logical_id(archive)
+        catalog(self, settings, archive)
         names = {"readings-table": readings.table_name, "rollups-table": rollups.table_name,
-                 "alerts-table": alerts.table_name, "archive-bucket": archive.bucket_name}
-        give(self, settings, {**names, "readings-stream": str(readings.table_stream_arn)})
+                 "alerts-table": alerts.table_name, "incidents-table": incidents.table_name,
+                 "archive-bucket": archive.bucket_name}
+        give(self, settings, {**names, "readings-stream": str(readings.table_stream_arn),
+                              "rollups-stream": str(rollups.table_stream_arn)})
         for what, description in (("readings-table", "Readings and events"), ("rollups-table", "Roll-ups per minute"),
-                                  ("alerts-table", "Anomalies"), ("archive-bucket", self._bucket_note())):
+                                  ("alerts-table", "Anomalies"), ("incidents-table", "Incidents"),
+                                  ("archive-bucket", self._bucket_note())):
             cdk.CfnOutput(self, f"{logical_id(what)}Name", value=names[what], description=description)
 
     def _table(self, title: str, stream: dynamodb.StreamViewType | None = None) -> dynamodb.Table:

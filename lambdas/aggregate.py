@@ -1,15 +1,16 @@
 """From the stream of the readings table to the roll-ups table: per minute and field n, sum, min, max, anomalies.
 
 A minute item holds one entry per batch (or event), set without a condition, so that a stream record that comes again
-writes what is there already. Totals are taken on reading (table.minute_totals).
+writes what is there already. Totals are taken on reading (table_rollups.totals_of); hours.py makes hours and days.
 """
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from contract import batch, rollups
-from lambdas import table
+from lambdas import table, table_rollups
 
 SETS_PER_UPDATE = 100  # an update expression ends at 4 KB
 log = logging.getLogger(__name__)
@@ -25,9 +26,12 @@ class Minute:
     records: set[str] = field(default_factory=set)  # sequence numbers of the stream records behind it
 
 
+Minutes = dict[tuple[str, str], Minute]  # by partition key and sort key
+
+
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Stream records -> minute items and the list of devices; answers with the records that failed."""
-    minutes: dict[tuple[str, str], Minute] = {}
+    minutes: Minutes = {}
     failed: set[str] = set()
     for record in event["Records"]:
         sequence = record["dynamodb"]["SequenceNumber"]
@@ -39,29 +43,42 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
             failed.add(sequence)
     for (pk, sk), minute in minutes.items():
         try:
-            _store(pk, sk, minute)
+            store(pk, sk, minute)
         except Exception as error:
             log.error("roll-up not stored: %s", error, exc_info=True,
                       extra={"pk": pk, "sk": sk, "entries": sorted(minute.entries)})
             failed |= minute.records
+    counted = {entry_id for minute in minutes.values() if not minute.records & failed for entry_id in minute.entries}
+    log.info("counted", extra={"batches": sorted(counted), "minutes": len(minutes)})
     return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in sorted(failed, key=int)]}
 
 
-def _collect(change: dict[str, Any], minutes: dict[tuple[str, str], Minute]) -> None:
+def _collect(change: dict[str, Any], minutes: Minutes) -> None:
     """Enter one changed item into the minutes that its rows belong to."""
     item = table.from_attributes(change["NewImage"])
-    found = _by_minute(item)
-    # The same event, received again at another time, may move to another minute when its own time is not trusted.
-    left = set(_by_minute(table.from_attributes(change["OldImage"]))) - set(found) if "OldImage" in change else set()
-    entry_id = item["batch"] if item["kind"] == "readings" else item["event"]
-    for minute_ms in sorted(left) + sorted(found):
-        expires_at = table.expires_at(minute_ms, "ROLLUP_RETENTION_DAYS", 400)
-        minute = minutes.setdefault((item["pk"], table.minute_key(minute_ms)), Minute(expires_at))
-        totals, untrusted = found.get(minute_ms, (None, False))
-        minute.entries[entry_id] = totals and table.minute_entry(totals)
-        minute.untrusted |= untrusted
+    before = table.from_attributes(change["OldImage"]) if "OldImage" in change else None
+    for minute in enter(minutes, item, before):
         minute.records.add(change["SequenceNumber"])
     table.note_device("readings" if item["kind"] == "readings" else "events", item["site"], item["device"])
+
+
+def enter(minutes: Minutes, item: table.Item, before: table.Item | None = None,
+          arrived_s: float | None = None) -> Iterator[Minute]:
+    """Enter an item into the minutes that its rows belong to, yielding each of these.
+
+    before: the item in whose place it was put; arrived_s: when it came, where that is not now (a rebuild).
+    """
+    found = _by_minute(item)
+    # The same event, received again at another time, may move to another minute when its own time is not trusted.
+    left = set(_by_minute(before)) - set(found) if before else set()
+    entry_id = item["batch"] if item["kind"] == "readings" else item["event"]
+    for minute_ms in sorted(left) + sorted(found):
+        expires_at = table.expires_at(minute_ms, table.MINUTES, arrived_s)
+        minute = minutes.setdefault((item["pk"], table_rollups.key("minute", minute_ms)), Minute(expires_at))
+        totals, untrusted = found.get(minute_ms, (None, False))
+        minute.entries[entry_id] = totals and table_rollups.entry(totals)
+        minute.untrusted |= untrusted
+        yield minute
 
 
 def _by_minute(item: dict[str, Any]) -> dict[int, tuple[dict[str, rollups.Total], bool]]:
@@ -75,7 +92,7 @@ def _by_minute(item: dict[str, Any]) -> dict[int, tuple[dict[str, rollups.Total]
     return {int(minute_ms): (totals, minute_ms in doubted) for minute_ms, totals in fields.items()}
 
 
-def _store(pk: str, sk: str, minute: Minute) -> None:
+def store(pk: str, sk: str, minute: Minute) -> None:
     """Set (or take away) this minute's entries, a hundred at a time; says the same when it is said again."""
     entries = list(minute.entries.items())
     for start in range(0, len(entries), SETS_PER_UPDATE):

@@ -11,17 +11,24 @@ from lambdas import table
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """SQS records -> items -> receipts; answers with the records that failed."""
-    return table.deliver(event, context, opened)
+    return table.deliver(event, context, opened, _noted)
+
+
+def _noted(message: table.Message, record_id: str) -> None:
+    """Enter its devices among those that the API lists: the roll-ups, which do so too, come a window later."""
+    for item in message.items:
+        table.note_device("readings" if item["kind"] == "readings" else "events", item["site"], item["device"])
 
 
 def opened(body: str) -> table.Message:
     """A batch as items: one per series of readings, one per event. Raises BadPayload, or what unpacking raises."""
     found = batch.read(body)
     table.check_origin(found.site, found.id)
+    site = table.site_of(found.site)
     if found.kind == "readings":
-        items = [table.readings_item(found.site, found.id, series) for series in found.series]
+        items = [table.readings_item(site, found.id, series) for series in found.series]
     elif found.kind == "events":
-        items = [table.event_item(found.site, series["device"], row)
+        items = [table.event_item(site, series["device"], row)
                  for series in found.series for row in batch.unpack(series)]
     else:
         raise BadPayload("unknown kind", f"got {found.kind!r:.40}, expected readings or events; deploy the newer cloud")

@@ -1,6 +1,7 @@
 """From the queue `status` (a bridge's ledger as the IoT rule hands it on) to one item per site in the roll-ups table.
 
 The newest stays: a status that comes late or again does not replace one made after it. GET /status answers from here.
+What AWS IoT says of the bridges' connections comes by the same queue, and goes to status_presence.py.
 """
 import logging
 import time
@@ -10,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from contract import numbers, rollups
 from contract.errors import BadPayload
-from lambdas import table
+from lambdas import status_presence, table
 
 PARTITION = "status"
 log = logging.getLogger(__name__)
@@ -21,11 +22,19 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     failed = []
     for record in event["Records"]:
         try:
-            _keep_newest(opened(record["body"], int(time.time() * 1000)))
+            _keep(record["body"], int(time.time() * 1000))
         except Exception as error:  # whatever it was: the record is named, and in the end a dead letter
             log.error("not stored: %s", error, exc_info=True, extra={"message_id": record["messageId"]})
             failed.append(record["messageId"])
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+
+def _keep(body: str, now_ms: int) -> None:
+    message = numbers.loads(body)
+    if status_presence.is_lifecycle(message):
+        status_presence.keep_newest(status_presence.opened(message, now_ms))
+    else:
+        _keep_newest(opened(body, now_ms))
 
 
 def opened(body: str, now_ms: int) -> table.Item:
@@ -38,7 +47,7 @@ def opened(body: str, now_ms: int) -> table.Item:
                          "expected v 1 and at in ms; deploy the newer cloud")
     site = message.pop("site")
     return {"pk": PARTITION, "sk": site, "site": site, "at": message["at"], "stored": now_ms,
-            "status": numbers.dumps(message), "expires_at": table.expires_at(now_ms, "ROLLUP_RETENTION_DAYS", 400)}
+            "status": numbers.dumps(message), "expires_at": table.expires_at(now_ms, table.ROLLUPS)}
 
 
 def _keep_newest(item: table.Item) -> None:

@@ -3,12 +3,14 @@
 Every number goes in and comes out as a Decimal, exactly; every item is the same each time it is made, so that a repeat
 changes nothing. Importing needs neither environment nor AWS: names and clients are taken at the first use.
 """
+import base64
+import json
 import logging
 import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ import boto3
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.config import Config
 
-from contract import batch, numbers, rollups, routes, topics
+from contract import batch, numbers, routes, topics
 from contract.errors import BadPayload
 
 Item = dict[str, Any]
@@ -26,11 +28,12 @@ PUT_CHUNK = 25  # DynamoDB takes no more in one BatchWriteItem
 PUT_ATTEMPTS = 8
 SPARE_MS = 10_000  # of a function's time: for all attempts of one chunk and the receipts
 RECEIPT_IDS = 4000  # 27 bytes each: below the 128 KiB of a message
+READINGS, MINUTES, ROLLUPS = "RETENTION_DAYS", "MINUTE_RETENTION_DAYS", "ROLLUP_RETENTION_DAYS"
+KEPT_DAYS = {READINGS: 30, MINUTES: 90, ROLLUPS: 1830}  # where the environment says nothing else
 EVENTS_BY_NUMBER, BY_DAY = "events_by_number", "by_day"  # the two indexes
 CLIENTS: dict[str, Any] = {}  # boto3 clients by service, made once per container; a test may put its own here
 
 _BATCH_ID = re.compile(r"[0-9a-f]{24}\Z")
-_MINUTE_OWN = frozenset(("pk", "sk", "untrusted", "expires_at"))  # all other attributes of a minute are entries
 _known_devices: set[tuple[str, str, str]] = set()
 _serializer, _deserializer = TypeSerializer(), TypeDeserializer()
 log = logging.getLogger(__name__)
@@ -41,12 +44,14 @@ class NotStored(Exception):
 
 
 class Message(NamedTuple):
-    """What one SQS record carries: `items` for the table of the setting `table`, then a receipt for `id` to `site`."""
+    """What one SQS record carries: `items` for the table of the setting `table`, then a receipt for `id` to `thing`;
+    news: what alert.py stores besides."""
 
-    site: str
+    thing: str
     id: str
     table: str
     items: list[Item]
+    news: Sequence[Any] = ()
 
 
 def client(service: str) -> Any:
@@ -64,13 +69,19 @@ def name(setting: str) -> str:
     return os.environ[setting]
 
 
-def expires_at(moment_ms: int, setting: str = "RETENTION_DAYS", default_days: int = 30) -> int:
+def kept_days(setting: str) -> int:
+    """For how many days items are kept: READINGS, MINUTES or ROLLUPS (hours and days)."""
+    return int(os.environ.get(setting, KEPT_DAYS[setting]))
+
+
+def expires_at(moment_ms: int, setting: str = READINGS, arrived_s: float | None = None) -> int:
     """Epoch seconds at which DynamoDB may delete an item of this moment.
 
     What arrives after its time, from a long outage or a bridge whose clock was wrong, is kept as long as today's: it
-    must not vanish on arrival. Rounded up to whole days, so that a repeat writes the same.
+    must not vanish on arrival. Rounded up to whole days, so that a repeat writes the same. arrived_s: when it came to
+    the cloud, by default now; a rebuild says when that was.
     """
-    days, today = int(os.environ.get(setting, default_days)), int(time.time()) // DAY_S
+    days, today = kept_days(setting), int(time.time() if arrived_s is None else arrived_s) // DAY_S
     expiry_s = int(moment_ms) // 1000 + days * DAY_S
     return expiry_s if expiry_s > (today + 1) * DAY_S else (today + 1 + days) * DAY_S
 
@@ -82,24 +93,24 @@ def to_attributes(item: Item) -> dict[str, Any]:
 
 def from_attributes(attributes: dict[str, Any]) -> Item:
     """{"n": {"N": "1"}} -> {"n": Decimal(1)}: an item from a client's answer or from a stream record."""
-    return {key: _deserializer.deserialize(value) for key, value in attributes.items()}
+    return {key: _deserializer.deserialize(_bytes(value)) for key, value in attributes.items()}
+
+
+def _bytes(value: dict[str, Any]) -> dict[str, Any]:
+    """A stream record in a function's event holds bytes as base64 text; a client's answer holds them as they are."""
+    return {"B": base64.b64decode(value["B"])} if isinstance(value.get("B"), str) else value
 
 
 # --- keys
 
+def site_of(thing: str) -> str:
+    """The site whose readings a thing sends: its own name, unless SITES makes it a further bridge of another site."""
+    return str(json.loads(os.environ.get("SITES", "{}")).get(thing, thing))
+
+
 def device_key(site: str, device: str) -> str:
     """Partition key of all that a device has; a device id has no '#', so it can be taken apart again."""
     return f"{site}#{device}"
-
-
-def minute_text(minute_ms: int) -> str:
-    """1795332240000 -> "2026-11-22T07:24Z"; sorts by time."""
-    return time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(minute_ms // 1000))
-
-
-def minute_key(minute_ms: int) -> str:
-    """Sort key of a minute item."""
-    return "m#" + minute_text(minute_ms)
 
 
 def day_text(moment_ms: int) -> str:
@@ -124,7 +135,7 @@ def readings_item(site: str, batch_id: str, series: Item) -> Item:
     return {
         "pk": device_key(site, topics.check_device(series["device"])), "sk": f"r#{int(first.number):017d}#{batch_id}",
         "kind": "readings", "site": site, "device": series["device"], "batch": batch_id, "number": first.number,
-        "n": len(rows), "received": first.received_ms, "series": numbers.dumps(series),
+        "n": len(rows), "received": first.received_ms, "series": batch.stored(series),
         "expires_at": expires_at(first.received_ms),
     }
 
@@ -167,34 +178,15 @@ def alert_item(site: str, device: str, message_id: str, anomaly: Any) -> Item:
     return item | {key: _exact(value, key) for key, value in measured.items() if value is not None}
 
 
-def minute_entry(totals: dict[str, rollups.Total]) -> Item:
-    """{field: Total} of one batch in one minute as the minute item holds it: {field: [n, sum, min, max, anomalies]}."""
-    return {field: [t.n, _held(t.sum), t.min, t.max, t.anomalies] for field, t in totals.items()}
-
-
-def _held(total: Decimal) -> Decimal | str:
-    """The sum, or its text where it has left DynamoDB's range (9e125 + 9e125)."""
-    try:
-        return _exact(total, "sum")
-    except BadPayload:
-        return str(total)
-
-
-def minute_totals(item: Item) -> dict[str, rollups.Total]:
-    """{field: Total} of a minute item: its entries summed."""
-    found: dict[str, rollups.Total] = {}
-    for entry in (item[key] for key in sorted(item) if key not in _MINUTE_OWN):
-        for field, (n, total, smallest, largest, anomalies) in entry.items():
-            one = rollups.Total(int(n), Decimal(total), smallest, largest, int(anomalies))
-            found[field] = rollups.merge(found[field], one) if field in found else one
-    return found
-
-
 # --- reading and writing
 
-def query(setting: str, pk: str, low: str, high: str, newest_first: bool = False, page: int = 100) -> Iterator[Item]:
-    """Items of a partition with low <= sk <= high, read page by page as they are asked for; expired ones left out."""
-    return _query(newest_first, TableName=name(setting), Limit=page,
+def query(setting: str, pk: str, low: str, high: str, newest_first: bool = False, page: int = 100,
+          consistent: bool = False) -> Iterator[Item]:
+    """Items of a partition with low <= sk <= high, read page by page as they are asked for; expired ones left out.
+
+    consistent: with all that was written before, at twice the price.
+    """
+    return _query(newest_first, TableName=name(setting), Limit=page, ConsistentRead=consistent,
                   KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
                   ExpressionAttributeValues=to_attributes({":pk": pk, ":low": low, ":high": high}))
 
@@ -259,11 +251,13 @@ def note_device(kind: str, site: str, device: str) -> None:
 
 # --- from a queue to a table
 
-def deliver(event: Item, context: Any, opened: Callable[[str], Message]) -> Item:
+def deliver(event: Item, context: Any, opened: Callable[[str], Message],
+            then: Callable[[Message, str], None] = lambda message, record_id: None) -> Item:
     """Store what each SQS record carries, then send the receipts; the answer names the records that must come again.
 
-    opened: makes a Message of a record's body, or raises. One bad record does not stop the others; those for which a
-    slow table leaves no time come again, so that the others' receipts go out before Lambda ends the function.
+    opened: makes a Message of a record's body, or raises; then: stores the rest of it, before the receipt. One bad
+    record does not stop the others; those for which a slow table leaves no time come again, so that the others'
+    receipts go out before Lambda ends the function.
     """
     def time_is_left() -> bool:
         return context is None or context.get_remaining_time_in_millis() >= SPARE_MS
@@ -275,13 +269,16 @@ def deliver(event: Item, context: Any, opened: Callable[[str], Message]) -> Item
             _check_time(time_is_left)
             message = opened(record["body"])
             put_all(message.table, message.items, time_is_left)
+            then(message, record["messageId"])
         except Exception as error:  # whatever it was: the record is named, and in the end a dead letter
             log.error("not stored: %s", error, exc_info=True, extra={
                 "message_id": record["messageId"], "batch": _id_in(record["body"])})
             failed.append(record["messageId"])
         else:
-            log.debug("stored", extra={"batch": message.id, "site": message.site, "items": len(message.items)})
-            stored.setdefault(message.site, []).append((message.id, record["messageId"]))
+            log.debug("stored", extra={"batch": message.id, "site": message.thing, "items": len(message.items)})
+            stored.setdefault(message.thing, []).append((message.id, record["messageId"]))
+    for thing, pairs in stored.items():
+        log.info("stored", extra={"site": thing, "batches": [batch_id for batch_id, _ in pairs]})
     if os.environ.get("RECEIPTS", "on") != "off":
         for site, pairs in stored.items():
             failed += _send_receipts(site, pairs)
@@ -299,6 +296,8 @@ def _send_receipts(site: str, pairs: list[tuple[str, str]]) -> list[str]:
         except Exception as error:  # stored, but the bridge does not know: the record must come again
             log.error("receipt not sent: %s", error, exc_info=True, extra={"site": site, "batches": sorted(ids)})
             failed += [message_id for _, message_id in chunk]
+        else:
+            log.info("receipted", extra={"site": site, "batches": sorted(ids)})
     return failed
 
 

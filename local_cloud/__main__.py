@@ -39,17 +39,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--api-port", type=int, default=5000, help="HTTP API; the next free one when taken")
     parser.add_argument(
-        "--host", default=HOST, metavar="ADDRESS", help="where the device gateway and the HTTP API listen, without any "
-        "log-in at the API; 0.0.0.0 in a container. AWS endpoint and control port stay on %(default)s, the default"
+        "--host", default=HOST, metavar="ADDRESS", help="where the device gateway and the HTTP API listen; 0.0.0.0 in "
+        "a container. AWS endpoint and control port stay on %(default)s, the default"
+    )
+    parser.add_argument(
+        "--no-auto-login", action="store_true", help="a token for each request to an HTTP API with a JWT authorizer, "
+        "also from this machine, whose owner otherwise needs none"
+    )
+    parser.add_argument(
+        "--trust-published-port", action="store_true", help="what comes from a private network counts as this machine: "
+        "in a container whose API port is published on 127.0.0.1 alone"
     )
     parser.add_argument(
         "--name", action="append", default=[], metavar="NAME", help="a further host name or address that devices know "
         "the gateway by; it goes on the gateway's certificate"
     )
+    parser.add_argument("--web-port", type=int, default=8080, help="web and sign-in pages, on this machine only; the "
+                        "next free one when taken")
     parser.add_argument("--aws-port", type=int, default=0, help="AWS_ENDPOINT_URL; default: any")
     parser.add_argument("--control-port", type=int, default=0, help="control port; default: any")
     parser.add_argument("--aws-endpoint", metavar="URL", help="another AWS emulator in place of moto")
+    parser.add_argument("--dynamodb-endpoint", metavar="URL", default=os.environ.get("LOCAL_CLOUD_DYNAMODB_ENDPOINT"),
+                        help="another engine for DynamoDB and its streams, such as DynamoDB Local with -sharedDb; "
+                        "default: LOCAL_CLOUD_DYNAMODB_ENDPOINT")
+    parser.add_argument("--alarm-speed", type=float, default=1.0, metavar="N", help="an alarm's periods pass N "
+                        "times faster than on AWS")
     parser.add_argument("--quotas", choices=("enforced", "lifted"), default="enforced", help="IoT Core's limits")
+    parser.add_argument("--iam", choices=("enforced", "lifted"), default="enforced", help="whether functions, rules "
+                        "and streams may do only what their roles allow")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="JSON, written when everything runs")
     parser.add_argument("--verbose", action="store_true", help="log every resource and request")
     return parser
@@ -66,9 +83,15 @@ def _options(arguments: argparse.Namespace) -> Options:
         aws_port=arguments.aws_port,
         control_port=arguments.control_port,
         quotas=arguments.quotas == "enforced",
+        iam=arguments.iam == "enforced",
+        web_port=arguments.web_port,
         aws_endpoint=arguments.aws_endpoint,
+        dynamodb_endpoint=arguments.dynamodb_endpoint,
         host=arguments.host,
         names=tuple(arguments.name),
+        auto_login=not arguments.no_auto_login,
+        trust_published_port=arguments.trust_published_port,
+        alarm_speed=arguments.alarm_speed,
     )
 
 
@@ -85,6 +108,8 @@ def _announce(endpoints: dict[str, Any]) -> None:
     print(f"  device gateway  mqtts://localhost:{where['gateway']['port']}  (CA {endpoints['ca_file']})")
     for url in where["apis"].values():
         print(f"  HTTP API        {url}")
+    for url in where["pages"].values():
+        print(f"  page            {url}")
     print(f"  AWS endpoint    AWS_ENDPOINT_URL={where['aws']}")
     print(f"  control         {where['control']}")
     for stack, values in endpoints["outputs"].items():

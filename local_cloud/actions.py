@@ -6,20 +6,30 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Protocol
 
+from local_cloud.dynamodb_actions import Run, columns, one_column
 from local_cloud.errors import Unsupported
 from local_cloud.firehose import FirehoseService, S3Put
 from local_cloud.functions import FunctionService
 from local_cloud.properties import flag, integer, refuse_unknown
 from local_cloud.queues import QueueService
-from local_cloud.rule_sql import UNDEFINED, Message, Statement, to_payload
+from local_cloud.rule_sql import Message, Statement, to_payload
 
-Run = Callable[[Message, Any], Awaitable[None]]
 _SEPARATORS = ("\n", "\t", "\r\n", ",")
+
+# Every other kind of action that AWS documents, and why a rule with it does not start here.
+REFUSED = {
+    "CloudwatchAlarm": "alarms here take their state from metrics alone", "CloudwatchLogs": "no log group takes it",
+    "CloudwatchMetric": "no metric is taken from rules", "Elasticsearch": "no search domain here",
+    "Http": "nothing leaves this machine", "IotAnalytics": "no such service here; AWS closes it",
+    "IotEvents": "no detector models here", "IotSiteWise": "no asset models here", "Kafka": "no VPC or cluster here",
+    "Kinesis": "no data streams here; use Firehose or Sqs", "Location": "no trackers here",
+    "OpenSearch": "no search domain here", "StepFunctions": "no state machines here; use Lambda",
+    "Timestream": "closed to new customers; use Lambda",
+}
 
 
 class PublishTo(Protocol):
@@ -52,7 +62,8 @@ class Actions:
         self._publish = publish
         self._kinds: dict[str, Callable[[dict[str, Any], Statement], Action]] = {
             "Sqs": self._sqs, "Firehose": self._to_firehose, "Lambda": self._lambda, "S3": self._s3,
-            "Republish": self._republish, "DynamoDBv2": self._dynamodb_v2, "Sns": self._sns}
+            "Republish": self._republish, "DynamoDB": self._dynamodb_v1, "DynamoDBv2": self._dynamodb_v2,
+            "Sns": self._sns}
 
     def compile(self, specification: Mapping[str, Any], statement: Statement) -> Action:
         """The action of one entry of Actions, or of ErrorAction; Unsupported (or SqlError of a template) otherwise."""
@@ -60,7 +71,8 @@ class Actions:
             raise Unsupported(f"Actions: an entry has one kind of action, got {sorted(specification)}")
         ((kind, properties),) = specification.items()
         if kind not in self._kinds:
-            raise Unsupported(f"Actions: {kind} is not emulated; {', '.join(self._kinds)} are")
+            why = REFUSED.get(kind, "it is none of AWS's documented kinds")
+            raise Unsupported(f"Actions: {kind} is not emulated ({why}); {', '.join(self._kinds)} are")
         return self._kinds[kind](dict(properties), statement)
 
     def _sqs(self, properties: dict[str, Any], statement: Statement) -> Action:
@@ -127,17 +139,11 @@ class Actions:
 
         return Action("RepublishAction", topic, run)
 
+    def _dynamodb_v1(self, properties: dict[str, Any], statement: Statement) -> Action:
+        return Action("DynamoDBAction", *one_column(self._dynamodb, properties, statement))
+
     def _dynamodb_v2(self, properties: dict[str, Any], statement: Statement) -> Action:
-        refuse_unknown("DynamoDBv2", properties, {"PutItem", "RoleArn"})
-        refuse_unknown("DynamoDBv2.PutItem", properties["PutItem"], {"TableName"})
-        table = properties["PutItem"]["TableName"]
-
-        async def run(message: Message, output: Any) -> None:
-            if not isinstance(output, dict):
-                raise TypeError(f"the output must be a JSON object of columns, got {type(output).__name__}")
-            await asyncio.to_thread(self._dynamodb.put_item, TableName=table, Item=_attribute(output)["M"])
-
-        return Action("DynamoDBv2Action", table, run)
+        return Action("DynamoDBv2Action", *columns(self._dynamodb, properties))
 
     def _sns(self, properties: dict[str, Any], statement: Statement) -> Action:
         refuse_unknown("Sns", properties, {"TargetArn", "RoleArn", "MessageFormat"})
@@ -148,20 +154,3 @@ class Actions:
             await asyncio.to_thread(self._sns_publish, target, text, message_format)
 
         return Action("SnsAction", target, run)
-
-
-def _attribute(value: Any) -> dict[str, Any]:
-    """A JSON value as DynamoDB writes it; Undefined members are left out."""
-    if isinstance(value, bool):
-        return {"BOOL": value}
-    if isinstance(value, int | Decimal):
-        return {"N": str(value)}
-    if isinstance(value, str):
-        return {"S": value}
-    if isinstance(value, dict):
-        return {"M": {name: _attribute(each) for name, each in value.items() if each is not UNDEFINED}}
-    if isinstance(value, list):
-        return {"L": [_attribute(each) for each in value if each is not UNDEFINED]}
-    if value is None:
-        return {"NULL": True}
-    raise TypeError(f"{type(value).__name__} has no place in a DynamoDB item")

@@ -9,6 +9,7 @@ from typing import Any
 from local_cloud.errors import DeployError
 
 Template = dict[str, Any]
+GLOBAL_TYPES = {"AWS::Budgets::Budget"}
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Stack:
     dependencies: tuple[str, ...] = ()
     parameters: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def belongs_to_no_region(self) -> bool:
+        """Whether all it has is the same in every region, though CloudFormation makes it in some only."""
+        return {resource["Type"] for resource in self.template.get("Resources", {}).values()} <= GLOBAL_TYPES
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -32,7 +38,7 @@ class Assembly:
 
     def region(self, asked: str | None, default: str) -> str:
         """The one region to run in; DeployError when stacks, or a stack and the option, name different ones."""
-        named = {stack.region for stack in self.stacks if stack.region}
+        named = {stack.region for stack in self.stacks if stack.region and not stack.belongs_to_no_region}
         if asked:
             named.add(asked)
         if len(named) > 1:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from local_cloud import sqs_api
-from local_cloud.backend import Forwarder
+from local_cloud.backend import Backends
 from local_cloud.functions import FunctionService
 from local_cloud.http_wire import Request, Response
 from local_cloud.subscriptions import Notification, Subscriptions
@@ -51,7 +51,7 @@ class AwsApi:
         publish: Publish,
         functions: FunctionService,
         subscriptions: Subscriptions,
-        forwarder: Forwarder,
+        backends: Backends,
         written: Callable[[], None],
         cloudformation: Callable[[Request], Awaitable[Response]],
     ) -> None:
@@ -60,7 +60,7 @@ class AwsApi:
         self._publish = publish
         self._functions = functions
         self._subscriptions = subscriptions
-        self._forwarder = forwarder
+        self._backends = backends
         self._written = written
         self._cloudformation = cloudformation
         self.counters: dict[str, int] = {}
@@ -85,7 +85,7 @@ class AwsApi:
             return await self._invoke(unquote(invoked.group(1)), request)
         if service == "sns":
             return await self._sns(request)
-        response = await self._forwarder.send(request)
+        response = await self._backends.send(request)
         if target.startswith("DynamoDB_") and target.rpartition(".")[2] in DYNAMODB_WRITES:
             self._written()
         return response
@@ -147,7 +147,7 @@ class AwsApi:
             text = f"SNS {action} is not emulated: use Publish, and AWS::SNS::Subscription in the template"
             error = f"<Error><Type>Sender</Type><Code>NotImplemented</Code><Message>{text}</Message></Error>"
             return Response(501, f"<ErrorResponse>{error}</ErrorResponse>".encode(), [("Content-Type", "text/xml")])
-        response = await self._forwarder.send(request)
+        response = await self._backends.send(request)
         if response.status == 200 and action == "Publish" and "TopicArn" in form:
             found = re.search(rb"<MessageId>([^<]+)</MessageId>", response.body)
             await self._subscriptions.deliver(

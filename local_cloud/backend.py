@@ -1,10 +1,10 @@
-"""The AWS API behind ours: requests from the AWS endpoint go on to moto's process, or a given endpoint."""
+"""The AWS API behind ours: requests from the AWS endpoint go on to moto's process, or to given endpoints."""
 
 import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -131,8 +131,26 @@ def _encode(request: http_wire.Request) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + request.body
 
 
-def client_factory(url: str, region: str) -> Callable[[str], Any]:
-    """`client(service)` for boto3 clients of this endpoint with local credentials; each is made once."""
+class Backends:
+    """moto (or what stands for it) and, when given, another engine for DynamoDB and its streams."""
+
+    def __init__(self, url: str, dynamodb_url: str | None = None) -> None:
+        self._all = Forwarder(url)
+        self._dynamodb = Forwarder(dynamodb_url) if dynamodb_url else self._all
+
+    async def send(self, request: http_wire.Request) -> http_wire.Response:
+        """The answer of the backend that serves this request; 502 when it cannot be reached."""
+        dynamodb = request.headers.get("x-amz-target", "").startswith("DynamoDB")
+        return await (self._dynamodb if dynamodb else self._all).send(request)
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        await self._all.close()
+        await self._dynamodb.close()
+
+
+def client_factory(url: str, region: str, urls: Mapping[str, str] | None = None) -> Callable[[str], Any]:
+    """`client(service)`: boto3 clients with local credentials, each made once; urls: of services elsewhere."""
     session = boto3.session.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=region)
     config = Config(
         retries={"max_attempts": 1},
@@ -144,7 +162,7 @@ def client_factory(url: str, region: str) -> Callable[[str], Any]:
 
     def client(service: str) -> Any:
         if service not in made:
-            made[service] = session.client(service, endpoint_url=url, config=config)
+            made[service] = session.client(service, endpoint_url=(urls or {}).get(service, url), config=config)
         return made[service]
 
     return client

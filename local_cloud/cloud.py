@@ -7,17 +7,21 @@ import asyncio
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from local_cloud import assembly, firehose, ports, sqs_api
+from local_cloud import assembly, firehose, log_lines, ports, shadow_api, sqs_api
 from local_cloud.aws_api import AwsApi
-from local_cloud.backend import Forwarder, MotoProcess
+from local_cloud.backend import Backends, MotoProcess
 from local_cloud.cloudformation_api import CloudFormationApi
 from local_cloud.control import ControlPort
+from local_cloud.cost import prices
+from local_cloud.cost.bill import bill
+from local_cloud.cost.calls import FunctionCalls
 from local_cloud.deployer import Deployer, check
 from local_cloud.http_wire import Request, Response, Server
 from local_cloud.iot_api import IotApi
@@ -33,9 +37,13 @@ DEFAULT_REGION = "eu-north-1"
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; ports 0 mean any free one, `state` None a temporary directory, `aws_endpoint` None our own moto.
+    """How to run; ports 0 mean any free one, `state` None a temporary directory, `aws_endpoint` None our own moto,
+    `dynamodb_endpoint` None the same for DynamoDB.
 
     host: where the device gateway and the HTTP APIs listen, no other port does; names: further ones of the gateway.
+    auto_login, trust_published_port: whether requests of this machine's owner need no token (see auto_login.py).
+    alarm_speed: how many times faster than on AWS an alarm's periods pass.
+    iam: whether functions, rules and streams may do only what their roles allow.
     """
 
     directory: Path
@@ -48,8 +56,14 @@ class Options:
     control_port: int = 0
     quotas: bool = True
     aws_endpoint: str | None = None
+    dynamodb_endpoint: str | None = None
     host: str = HOST
     names: tuple[str, ...] = ()
+    auto_login: bool = True
+    trust_published_port: bool = False
+    alarm_speed: float = 1.0
+    iam: bool = True
+    web_port: int = 8080
 
 
 class LocalCloud:
@@ -61,8 +75,10 @@ class LocalCloud:
         self.region = self.assembly.region(options.region, DEFAULT_REGION)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._moto: MotoProcess | None = None
-        self._forwarder: Forwarder | None = None
+        self._backends: Backends | None = None
         self._aws: AwsApi | None = None
+        self._calls: FunctionCalls | None = None
+        self._began_s = time.monotonic()
         self._aws_server = Server(self._handle_aws)
         self._control = ControlPort(self)
         self._services: LocalServices | None = None
@@ -86,12 +102,16 @@ class LocalCloud:
         )
         state = self._state_directory()
         backend_url = await self._backend_url(state)
-        self._forwarder = Forwarder(backend_url)
+        self._backends = Backends(backend_url, self.options.dynamodb_endpoint)
         services = self._services = LocalServices(
             Place(self.region, state, backend_url, self.aws_url, self.options.api_port, self.options.quotas,
-                  self.options.host, self.options.names)
+                  self.options.host, self.options.names, self.options.dynamodb_endpoint,
+                  auto_login=self.options.auto_login, trust_published_port=self.options.trust_published_port,
+                  alarm_speed=self.options.alarm_speed,
+                  iam=self.options.iam, web_port=self.options.web_port)
         )
-        self._aws = self._aws_api(self._forwarder)
+        self._aws = self._aws_api(self._backends)
+        self._calls = FunctionCalls(services.meter, services.describe_table)
         await services.bootstrap()
         self._deployer = Deployer(self.assembly, services, self.options.parameters)
         await self._deploy()
@@ -100,6 +120,7 @@ class LocalCloud:
             self.options.gateway_port,
             lambda port: _ignore(services.gateway.start(self.options.host, port)),
         )
+        services.alarms.start()
         self.running = True
 
     async def _deploy(self) -> None:
@@ -133,7 +154,7 @@ class LocalCloud:
         self._moto = MotoProcess(state / "moto.log")
         return await self._moto.start()
 
-    def _aws_api(self, forwarder: Forwarder) -> AwsApi:
+    def _aws_api(self, backends: Backends) -> AwsApi:
         services = self.services
         iot = IotApi(services.registry, lambda: f"localhost:{services.gateway.port}", services.pki, services.rules)
         targets = {
@@ -142,11 +163,11 @@ class LocalCloud:
         }
         return AwsApi(
             targets,
-            iot.handle,
+            lambda request: shadow_api.handle(services.gateway.shadows, request) or iot.handle(request),
             services.gateway.publish,
             services.functions,
             services.subscriptions,
-            forwarder,
+            backends,
             services.nudge,
             CloudFormationApi(lambda: self.deployer, self._changing).handle,
         )
@@ -154,7 +175,9 @@ class LocalCloud:
     async def _handle_aws(self, request: Request) -> Response:
         if self._aws is None:
             return Response(503, b"the local cloud is starting\n")
-        return await self._aws.handle(request)
+        if (refusal := self.services.iam.refusal(request)) is not None:
+            return refusal
+        return await self._calls.handle(request, self._aws.handle) if self._calls else await self._aws.handle(request)
 
     @property
     def aws_url(self) -> str:
@@ -168,8 +191,8 @@ class LocalCloud:
         if self._services is not None:
             await self._services.close()
         await self._aws_server.close()
-        if self._forwarder is not None:
-            await self._forwarder.close()
+        if self._backends is not None:
+            await self._backends.close()
         if self._moto is not None:
             await self._moto.close()
         if self._temporary is not None:
@@ -199,6 +222,7 @@ class LocalCloud:
                 "api": next((api.port for api in services.apis.values()), None),
             },
             "endpoints": {
+                "pages": {aws_url: site.server.endpoint for aws_url, site in services.sites.values()},
                 "gateway": {"host": "localhost", "port": services.gateway.port},
                 "api": next(iter(apis.values()), None),
                 "apis": apis,
@@ -213,12 +237,13 @@ class LocalCloud:
         }
 
     def _outputs(self, apis: dict[str, str]) -> dict[str, dict[str, str]]:
-        """The outputs, an HTTP API's AWS address replaced by its local one so that they can be used."""
+        """The outputs, AWS addresses of APIs and pages replaced by their local ones so that they can be used."""
         outputs = self.deployer.outputs()
         for values in outputs.values():
             for name, value in values.items():
                 for api_id, url in apis.items():
                     value = value.replace(f"https://{api_id}.execute-api.{self.region}.amazonaws.com", url)
+                value = self.services.addresses.localized(value)
                 values[name] = value
         return outputs
 
@@ -229,6 +254,28 @@ class LocalCloud:
     async def state(self) -> dict[str, Any]:
         """Counters by service, queue depths, and what is not idle."""
         return describe(self.services, self._aws.counters if self._aws else {})
+
+    async def bill(self) -> dict[str, Any]:
+        """What AWS would have billed since the start, and what the template costs each month: see cost/bill.py."""
+        assert self._calls is not None, "the local cloud is not started"
+        deployed = [one for stack in self.deployer.stacks.values() for one in stack.resources.values()]
+        return bill(self.services, self._calls, deployed, prices.load(), time.monotonic() - self._began_s)
+
+    def notifications(self) -> list[dict[str, Any]]:
+        """The latest messages of all SNS topics, newest last."""
+        return list(self.services.subscriptions.published)
+
+    async def fire(self, rule: str) -> list[str]:
+        """Let a scheduled rule's time come now; returns the functions that it invoked."""
+        return await self.services.schedules.fire(rule)
+
+    async def alarms(self) -> list[dict[str, Any]]:
+        """Every alarm, evaluated now."""
+        return await self.services.alarms.evaluate()
+
+    def logs(self, text: str) -> list[dict[str, Any]]:
+        """Lines of the functions' logs that hold this text, by time: [{"function", "at", "line"}]."""
+        return log_lines.holding(self.services.functions, text)
 
     async def faults(self, switches: dict[str, Any]) -> dict[str, Any]:
         """Set fault switches (see observation.py); returns their state."""

@@ -1,6 +1,7 @@
 """The control port (127.0.0.1 only, JSON): what the demo, tests and drills ask of a running local cloud.
 
-`POST /flush`, `GET /state`, `GET /endpoints`, `POST /destroy`, `POST /deploy`, `POST /faults`; docs at each handler.
+`POST /flush`, `GET /state`, `GET /bill`, `GET /alarms`, `GET /notifications`, `POST /fire`, `GET /endpoints`,
+`POST /destroy`, `POST /deploy`, `POST /faults`: see each one.
 """
 
 import json
@@ -21,9 +22,14 @@ class Controlled(Protocol):
     def running(self) -> bool: ...
     async def flush(self, deadline_s: float) -> dict[str, Any]: ...
     async def state(self) -> dict[str, Any]: ...
+    async def alarms(self) -> list[dict[str, Any]]: ...
+    def logs(self, text: str) -> list[dict[str, Any]]: ...
     def endpoints(self) -> dict[str, Any]: ...
     async def destroy(self) -> list[str]: ...
     async def deploy(self) -> None: ...
+    async def bill(self) -> dict[str, Any]: ...
+    def notifications(self) -> list[dict[str, Any]]: ...
+    async def fire(self, rule: str) -> list[str]: ...
     async def faults(self, switches: dict[str, Any]) -> dict[str, Any]: ...
 
 
@@ -36,6 +42,11 @@ class ControlPort:
         self._routes: dict[tuple[str, str], Callable[[Request], Awaitable[tuple[int, Any]]]] = {
             ("POST", "/flush"): self._flush,
             ("GET", "/state"): self._state,
+            ("GET", "/bill"): self._bill,
+            ("GET", "/notifications"): self._notifications,
+            ("POST", "/fire"): self._fire,
+            ("GET", "/alarms"): self._alarms,
+            ("GET", "/logs"): self._logs,
             ("GET", "/endpoints"): self._endpoints,
             ("POST", "/destroy"): self._destroy,
             ("POST", "/deploy"): self._deploy,
@@ -82,6 +93,30 @@ class ControlPort:
     async def _state(self, request: Request) -> tuple[int, Any]:
         """Counters, queue depths, and what is not idle."""
         return 200, await self._cloud.state()
+
+    async def _bill(self, request: Request) -> tuple[int, Any]:
+        """What AWS would have billed since the start."""
+        return 200, await self._cloud.bill()
+
+    async def _notifications(self, request: Request) -> tuple[int, Any]:
+        """The latest messages of all SNS topics, newest last, and where each went or would have been sent."""
+        return 200, self._cloud.notifications()
+
+    async def _fire(self, request: Request) -> tuple[int, Any]:
+        """Let a scheduled rule's time come now (`?rule=`, its physical name): the functions that it invoked."""
+        query = parse_qs(urlsplit(request.target).query)
+        return 200, {"invoked": await self._cloud.fire(query["rule"][0])}
+
+    async def _alarms(self, request: Request) -> tuple[int, Any]:
+        """Every alarm with its state, evaluated now."""
+        return 200, await self._cloud.alarms()
+
+    async def _logs(self, request: Request) -> tuple[int, Any]:
+        """`?holding=TEXT`: lines of all functions' logs that hold it, a batch id for example, by time."""
+        (text,) = parse_qs(urlsplit(request.target).query).get("holding", [""])
+        if not text:
+            raise ValueError("GET /logs wants ?holding=TEXT, for example a batch id")
+        return 200, self._cloud.logs(text)
 
     async def _endpoints(self, request: Request) -> tuple[int, Any]:
         """What the ready file says."""

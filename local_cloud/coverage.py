@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from local_cloud.actions import Actions
+from local_cloud.actions import REFUSED, Actions
 from local_cloud.intrinsics import CONDITION_FUNCTIONS, FUNCTIONS, PSEUDO
 from local_cloud.observation import GATEWAY_SWITCHES
 from local_cloud.resources import REGISTRY, ResourceType
@@ -27,10 +27,14 @@ absent: it stops the start with its logical id, before anything is created.
 | Lambda handlers: the asset's code under AWS's runtime client, one process per function | real |
 | TLS 1.2+, X.509, MQTT 3.1.1 and 5, the AWS IoT Device SDK, AWS SDK calls | real |
 | JWT signatures | real |
+| device shadows, classic and named, over MQTT and the data API; in memory, one request at a time | emulated, ours |
 | device gateway with policies and quotas, rule SQL, rule actions, SQS, Firehose, pollers, HTTP API | emulated, ours |
 | DynamoDB with streams, S3, SNS topics, Cognito, SSM, IAM and Logs APIs | emulated, moto in one thread |
-| alarms, dashboards, budgets, keys, catalogues | kept, not run |
-| IAM permissions, encryption at rest, throttling other than IoT Core's, TTL deletion | absent |
+| CloudWatch alarms, on metrics that the services here measure | emulated, ours |
+| dashboards, log queries, budgets, keys, catalogues | kept, not run |
+| IAM: what roles and their trust policies allow functions, rules, mappings and delivery streams | emulated, ours |
+| resource policies, permission boundaries, encryption at rest, TTL deletion | absent |
+| throttling other than IoT Core's | absent |
 | arm64, VPC, X-Ray, e-mail and SMS, cost | absent |
 """
 TITLES = {EMULATED: "Emulated by us", MOTO: "Emulated by moto", STORED: "Kept, not run"}
@@ -88,7 +92,8 @@ def markdown() -> str:
         "",
         "## IoT rules",
         "",
-        f"- actions: {_code(_action_kinds())}; any other refuses the start",
+        f"- actions: {_code(_action_kinds())}",
+        "- actions that refuse the start: " + "; ".join(f"`{name}` ({why})" for name, why in sorted(REFUSED.items())),
         f"- SQL functions ({len(SQL_FUNCTIONS)}): {_code(SQL_FUNCTIONS)}; any other refuses the start",
         "",
         "## Fault switches (`POST /faults` on the control port)",

@@ -29,11 +29,13 @@ class FunctionSettings:
     runtime: str
     timeout_s: int
     memory_mb: int
+    architecture: str
     variables: Mapping[str, str]
     reserved: int | None
     dead_letter_arn: str | None
     log_format: str
     log_level: str | None
+    platform_logged: bool  # whether AWS would keep the start, end and report lines of each invocation
 
 
 def settings_from(properties: Mapping[str, Any]) -> FunctionSettings:
@@ -48,10 +50,12 @@ def settings_from(properties: Mapping[str, Any]) -> FunctionSettings:
         handler=properties["Handler"], runtime=properties["Runtime"],
         timeout_s=integer(f"{WHERE}.Timeout", properties.get("Timeout", 3), 1, 900),
         memory_mb=integer(f"{WHERE}.MemorySize", properties.get("MemorySize", 128), 128, 10_240),
+        architecture=next(iter(properties.get("Architectures", ())), "x86_64"),
         variables=_variables(properties),
         reserved=None if reserved is None else integer(f"{WHERE}.ReservedConcurrentExecutions", reserved, 1, 1000),
         dead_letter_arn=properties.get("DeadLetterConfig", {}).get("TargetArn"),
-        log_format=logging_config.get("LogFormat", "Text"), log_level=logging_config.get("ApplicationLogLevel"))
+        log_format=logging_config.get("LogFormat", "Text"), log_level=logging_config.get("ApplicationLogLevel"),
+        platform_logged=logging_config.get("LogFormat") != "JSON" or logging_config.get("SystemLogLevel") != "WARN")
 
 
 def _check_kind(properties: Mapping[str, Any]) -> None:

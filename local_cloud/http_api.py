@@ -4,19 +4,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
-import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from local_cloud.asgi_server import AsgiServer
+from local_cloud.auto_login import AutoLogin
 from local_cloud.cors import cors_from
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.functions import MAX_REQUEST_BYTES, FunctionService
@@ -28,7 +26,6 @@ from local_cloud.properties import flag, integer, refuse_unknown
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
-EVERY_ADDRESS = ("0.0.0.0", "::")
 _API = {"Name", "ProtocolType", "Description", "CorsConfiguration", "Tags", "DisableExecuteApiEndpoint",
         "IpAddressType"}
 _INTEGRATION = {"ApiId", "IntegrationType", "IntegrationUri", "PayloadFormatVersion", "TimeoutInMillis",
@@ -41,29 +38,28 @@ _STAGE = {"ApiId", "StageName", "AutoDeploy", "DefaultRouteSettings", "RouteSett
 class HttpApi:
     """One API; add_integration(), add_authorizer(), add_route() and add_stage() may be called before or after start().
 
-    `functions` finds integrations by ARN; `fetch_keys(issuer)` gives a JWT issuer's key set (see jwt_authorizer)."""
+    `functions` finds integrations by ARN; `fetch_keys(issuer)` gives a JWT issuer's key set (see jwt_authorizer);
+    `auto_login` may add a token to requests of this machine's owner (None: every request brings its own)."""
 
     def __init__(self, api_id: str, properties: Mapping[str, Any], functions: FunctionService, *,
-                 fetch_keys: FetchKeys | None = None) -> None:
+                 fetch_keys: FetchKeys | None = None, auto_login: AutoLogin | None = None) -> None:
         refuse_unknown("AWS::ApiGatewayV2::Api", properties, _API)
         if properties.get("ProtocolType") != "HTTP":
             raise Unsupported(f"ProtocolType: {properties.get('ProtocolType')} is not emulated, only HTTP is")
         self.api_id = api_id
         self.name = str(properties.get("Name", api_id))
-        self.port = 0
-        self.endpoint = ""
         self.counters = {"requests": 0, "metered_512kb": 0, "status_2xx": 0, "status_4xx": 0, "status_5xx": 0,
                          "preflights": 0}
         self._functions = functions
         self._fetch_keys = fetch_keys
+        self._auto_login = auto_login
         self._cors = cors_from(properties.get("CorsConfiguration"))
         self._integrations: dict[str, tuple[str, float]] = {}
         self._authorizers: dict[str, JwtAuthorizer] = {}
         self._routes: dict[str, Route] = {}
         self._stage: str | None = None
         self._stage_variables: dict[str, str] = {}
-        self._server: _Server | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._server = AsgiServer(self)
 
     def add_integration(self, integration_id: str, properties: Mapping[str, Any]) -> None:
         """Add a Lambda proxy integration (AWS::ApiGatewayV2::Integration)."""
@@ -118,21 +114,21 @@ class HttpApi:
 
     async def start(self, port: int = 0, host: str = "127.0.0.1") -> None:
         """Answer on a port (0: any free one, then in `port`); OSError when it is taken."""
-        await _refuse_taken(port)
-        listening = socket.create_server((host, port), backlog=256)
-        self.port = listening.getsockname()[1]
-        self.endpoint = f"http://{'127.0.0.1' if host in EVERY_ADDRESS else host}:{self.port}"
-        config = uvicorn.Config(self, lifespan="off", log_config=None, access_log=False, server_header=False,
-                                date_header=True, http="h11", ws="none", timeout_graceful_shutdown=2)
-        self._server = _Server(config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
+        await self._server.start(port, host)
+
+    @property
+    def port(self) -> int:
+        """0 before start()."""
+        return self._server.port
+
+    @property
+    def endpoint(self) -> str:
+        """http://host:port, from start() on."""
+        return self._server.endpoint
 
     async def close(self) -> None:
         """Stop answering and free the port."""
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
-            await self._serving
-        self._server = self._serving = None
+        await self._server.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application of this API."""
@@ -166,7 +162,9 @@ class HttpApi:
         route, parameters = found
         claims = None
         if route.authorizer_id is not None:
-            claims = await self._authorizers[route.authorizer_id].claims(request.headers, request.query_params)
+            authorizer = self._authorizers[route.authorizer_id]
+            request = await self._signed_in(request, authorizer)
+            claims = await authorizer.claims(request.headers, request.query_params)
             if claims is None:
                 return JSONResponse({"message": "Unauthorized"}, 401, {"www-authenticate": "Bearer"})
         body = await _body(request)
@@ -177,6 +175,16 @@ class HttpApi:
                         self._stage_variables)
         event = event_from(request, body, route, parameters, origin, claims)
         return await self._invoke(route, event)
+
+    async def _signed_in(self, request: Request, authorizer: JwtAuthorizer) -> Request:
+        """The request, with the token that this machine's owner need not send."""
+        if self._auto_login is None:
+            return request
+        token = await self._auto_login.token_for(request, authorizer.issuer, authorizer.audience)
+        if token is None:
+            return request
+        authorization = (b"authorization", f"Bearer {token}".encode())
+        return Request({**request.scope, "headers": [*request.scope["headers"], authorization]}, request.receive)
 
     async def _invoke(self, route: Route, event: dict[str, Any]) -> Response:
         arn, timeout_s = self._integrations[route.integration_id]
@@ -198,25 +206,6 @@ class HttpApi:
         except MalformedResult as fault:
             log.error("route %s: %s", route.key, fault)
             return _message(500, "Internal Server Error")
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: Ctrl-C belongs to the local cloud, which drains first."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _refuse_taken(port: int) -> None:
-    """OSError when something answers on this port of localhost: macOS lets a second server bind beside AirPlay's."""
-    for host in ("127.0.0.1", "::1") if port else ():
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 0.5)
-        except (OSError, TimeoutError):
-            continue
-        writer.close()
-        raise OSError(errno.EADDRINUSE, f"port {port} is in use on {host}")
 
 
 def _message(status: int, text: str) -> Response:

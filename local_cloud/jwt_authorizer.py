@@ -36,8 +36,8 @@ class JwtAuthorizer:
             raise Unsupported("JwtConfiguration: this local cloud was given no way to fetch an issuer's keys")
         configuration = properties["JwtConfiguration"]
         refuse_unknown("JwtConfiguration", configuration, {"Audience", "Issuer"})
-        self._issuer = str(configuration["Issuer"])
-        self._audience = set(configuration.get("Audience", []))
+        self.issuer = str(configuration["Issuer"])
+        self.audience = set(configuration.get("Audience", []))
         self._sources = list(properties.get("IdentitySource", ["$request.header.Authorization"]))
         if any(not source.startswith(tuple(_SOURCES)) for source in self._sources):
             raise Unsupported(f"IdentitySource: {self._sources} holds more than headers and query strings")
@@ -71,29 +71,37 @@ class JwtAuthorizer:
             await self._fetch()
         assert self._keys is not None
         try:
-            return dict(jwt.decode(token, self._keys, algorithms=_ALGORITHMS).claims)
+            return _claims(token, self._keys)
         except (JoseError, ValueError):
             if time.monotonic() - self._fetched_at_s < REFETCH_AFTER_S:
                 raise
         await self._fetch()  # the issuer may have new keys
-        return dict(jwt.decode(token, self._keys, algorithms=_ALGORITHMS).claims)
+        return _claims(token, self._keys)
 
     async def _fetch(self) -> None:
-        self._keys = jwk.KeySet.import_key_set(await asyncio.to_thread(self._fetch_keys, self._issuer))
+        self._keys = jwk.KeySet.import_key_set(await asyncio.to_thread(self._fetch_keys, self.issuer))
         self._fetched_at_s = time.monotonic()
 
     def _check(self, claims: Mapping[str, Any]) -> None:
         now_s = time.time()
-        if claims.get("iss") != self._issuer:
-            raise ValueError(f"issuer {claims.get('iss')!r}, expected {self._issuer!r}")
+        if claims.get("iss") != self.issuer:
+            raise ValueError(f"issuer {claims.get('iss')!r}, expected {self.issuer!r}")
         stated = claims.get("aud", claims.get("client_id"))
         audience = set(stated) if isinstance(stated, list) else {stated}
-        if not audience & self._audience:
-            raise ValueError(f"audience {stated!r}, expected one of {sorted(self._audience)}")
+        if not audience & self.audience:
+            raise ValueError(f"audience {stated!r}, expected one of {sorted(self.audience)}")
         if not isinstance(claims.get("exp"), int | float) or claims["exp"] <= now_s:
             raise ValueError(f"it expired at {claims.get('exp')!r}")
         if claims.get("nbf", 0) > now_s or claims.get("iat", 0) > now_s + 60:
             raise ValueError("it is not valid yet")
+
+
+def _claims(token: str, keys: jwk.KeySet) -> dict[str, Any]:
+    """The claims of a token that one of these keys signed. Raises JoseError or ValueError."""
+    decoded = jwt.decode(token, keys, algorithms=_ALGORITHMS)
+    if not decoded.header.get("kid"):
+        raise ValueError("it names no key (kid)")
+    return dict(decoded.claims)
 
 
 def _claim(value: Any) -> str:

@@ -110,7 +110,9 @@ def describe(services: LocalServices, api_calls: dict[str, int]) -> dict[str, An
             name: {"waiting": services.firehose.by_name(name).waiting(), **services.firehose.by_name(name).counters}
             for name in services.firehose.names()
         },
+        "alarms": {one["logical_id"]: one["state"] for one in services.alarms.described()},
         "notifications": services.subscriptions.delivered,
+        "schedules": services.schedules.describe(),
         "aws_calls": api_calls,
     }
 

@@ -21,12 +21,13 @@ from local_cloud.event_source_mapping import (
 )
 from local_cloud.functions import Function
 from local_cloud.queue_messages import Message, QueueError
-from local_cloud.queues import Queue
+from local_cloud.queues import METERED_BYTES, Queue
 
 log = logging.getLogger(__name__)
 
 WAIT_S = 20.0
 FAULT_PAUSE_S = 1.0
+MESSAGES_A_REQUEST = 10  # received or deleted
 
 
 class QueuePoller:
@@ -40,7 +41,8 @@ class QueuePoller:
             raise DeployError(
                 f"VisibilityTimeout: queue {queue.name} hides messages for {queue.settings.visibility_s} s, function "
                 f"{function.name} may take {function.settings.timeout_s} s; AWS wants more, best six times that")
-        self.counters = {"batches": 0, "messages": 0, "failed_batches": 0, "failed_messages": 0, "filtered": 0}
+        self.counters = {"batches": 0, "messages": 0, "requests": 0, "failed_batches": 0, "failed_messages": 0,
+                         "filtered": 0}
         self._queue = queue
         self._function = function
         self._region = queue.arn.split(":")[3]
@@ -63,6 +65,15 @@ class QueuePoller:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         await self._notify()
+
+    @property
+    def source_url(self) -> str:
+        """The queue's URL."""
+        return self._queue.url
+
+    def feeds(self, function: Function) -> bool:
+        """Whether this function gets the batches."""
+        return self._function is function
 
     def idle(self) -> bool:
         """Nothing waits in the queue, is hidden in it, or is in hand."""
@@ -155,6 +166,7 @@ class QueuePoller:
     async def _deliver(self, part: list[tuple[Message, bytes]]) -> None:
         self.counters["batches"] += 1
         self.counters["messages"] += len(part)
+        self.counters["requests"] += _receives(part)
         known = {message.message_id for message, _ in part}
         invocation = await self._function.invoke(event_of([record for _, record in part]))
         failed: set[str] | None = None if invocation.error is not None else set()
@@ -167,6 +179,7 @@ class QueuePoller:
             self.counters["failed_batches"] += 1
             failed = known
         self.counters["failed_messages"] += len(failed)
+        self.counters["requests"] += -(-(len(part) - len(failed)) // MESSAGES_A_REQUEST)
         for message, _ in part:
             self._settle(message, message.message_id in failed)
 
@@ -185,6 +198,12 @@ class QueuePoller:
                 "messageAttributes": {name: _attribute(value) for name, value in message.attributes.items()},
                 "md5OfBody": message.md5, "eventSource": "aws:sqs", "eventSourceARN": self._queue.arn,
                 "awsRegion": self._region}
+
+
+def _receives(part: list[tuple[Message, bytes]]) -> int:
+    """Requests by which Lambda would receive these messages: ten in each, billed in steps of 64 KB."""
+    size_bytes = sum(len(message.body.encode()) for message, _ in part)
+    return max(-(-len(part) // MESSAGES_A_REQUEST), -(-size_bytes // METERED_BYTES))
 
 
 def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:

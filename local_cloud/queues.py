@@ -24,6 +24,7 @@ from local_cloud.queue_settings import QueueSettings, settings_from
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 120_000
+METERED_BYTES = 65_536  # a request is billed in steps of this size
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -46,7 +47,7 @@ class Queue:
         self.url = f"{service.endpoint_url}/{service.account_id}/{name}"
         self.settings = settings
         self.created_at_s = int(time.time())
-        self.counters = {"send": 0, "sent_bytes": 0, "receive": 0, "received": 0, "delete": 0,
+        self.counters = {"send": 0, "send_requests": 0, "sent_bytes": 0, "receive": 0, "received": 0, "delete": 0,
                          "change_visibility": 0, "dead_lettered": 0, "expired": 0}
         self._entries: dict[str, _Entry] = {}
         self._ready: deque[str] = deque()
@@ -75,6 +76,7 @@ class Queue:
         message = Message(str(uuid.uuid4()), body, dict(attributes or {}), int(time.time() * 1000))
         self.counters["send"] += 1
         self.counters["sent_bytes"] += size_bytes
+        self.counters["send_requests"] += -(-size_bytes // METERED_BYTES)
         self._add(message, self.settings.delay_s if delay_s is None else delay_s)
         return message
 

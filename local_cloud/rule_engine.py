@@ -8,7 +8,8 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -47,7 +48,8 @@ class Publish(Protocol):
 
 @dataclass(slots=True)
 class Rule:
-    """One rule, compiled. `counters`: messages it evaluated, fired on, and what became of its actions."""
+    """One rule, compiled. `counters`: messages it evaluated, fired on, and what became of its actions; `outcomes`: the
+    same by CloudWatch's metric (Success, Failure, ErrorActionSuccess, ErrorActionFailure) and type of action."""
 
     name: str
     statement: Statement
@@ -55,8 +57,9 @@ class Rule:
     error_action: Action | None
     enabled: bool
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(
-        ("evaluated", "fired", "sql_failures", "actions", "action_units", "failed_tries", "failed_actions",
-         "error_actions", "failed_error_actions"), 0))
+        ("evaluated", "rule_units", "fired", "sql_failures", "actions", "action_units", "failed_tries",
+         "failed_actions", "error_actions", "failed_error_actions"), 0))
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class RuleEngine:
@@ -68,6 +71,8 @@ class RuleEngine:
         self.account_id = account_id
         self.region = region
         self.counters = {"messages": 0, "rule_units": 0, "rule_not_found": 0}
+        self.not_found: Counter[str] = Counter()  # by the name that a message asked for
+        self.guard: Callable[[str, Mapping[str, Any], Statement, Action], Action] | None = None  # asks the rule's role
         self._actions = actions
         self._retry_delays_s = retry_delays_s
         self._rules: dict[str, Rule] = {}
@@ -88,15 +93,19 @@ class RuleEngine:
     def _compile(self, rule_name: str, payload: Mapping[str, Any]) -> Rule:
         try:
             statement = compile_statement(payload["Sql"], payload.get("AwsIotSqlVersion"))
-            actions = [self._actions.compile(each, statement) for each in payload["Actions"]]
+            actions = [self._action(rule_name, each, statement) for each in payload["Actions"]]
             error = payload.get("ErrorAction")
-            error_action = self._actions.compile(error, statement) if error else None
+            error_action = self._action(rule_name, error, statement) if error else None
         except UnsupportedSql as fault:
             raise Unsupported(f"Sql of rule {rule_name}: {fault}") from fault
         except SqlError as fault:
             raise DeployError(f"Sql of rule {rule_name}: {fault}") from fault
         enabled = not flag("RuleDisabled", payload.get("RuleDisabled", False))
         return Rule(rule_name, statement, actions, error_action, enabled)
+
+    def _action(self, rule_name: str, specification: Mapping[str, Any], statement: Statement) -> Action:
+        action = self._actions.compile(specification, statement)
+        return self.guard(rule_name, specification, statement, action) if self.guard else action
 
     def rule(self, name: str) -> Rule:
         """The rule of this name; KeyError."""
@@ -146,13 +155,16 @@ class RuleEngine:
         named = [rule for rule in enabled if rule.name == message.rule_name]
         if not named:
             self.counters["rule_not_found"] += 1
+            self.not_found[message.rule_name] += 1
             log.error("RuleNotFound: %s published to rule %s, which does not exist or is disabled; rules are %s",
                       message.client_id, message.rule_name, ", ".join(self.names()) or "none")
         return named
 
     async def _apply(self, rule: Rule, message: Message) -> None:
         rule.counters["evaluated"] += 1
-        self.counters["rule_units"] += _units(len(message.payload))
+        units = _units(len(message.payload))
+        self.counters["rule_units"] += units
+        rule.counters["rule_units"] += units
         try:
             output = rule.statement.evaluate(message)
         except Exception as fault:
@@ -166,6 +178,7 @@ class RuleEngine:
         rule.counters["fired"] += 1
         faults = await asyncio.gather(*(self._try(rule, action, message, output) for action in rule.actions))
         failed = [action for action, fault in zip(rule.actions, faults, strict=True) if fault is not None]
+        rule.outcomes.update(("Success", action.name) for action in rule.actions if action not in failed)
         if failed:
             again = self._retry(rule, message, output, failed)
             self._tasks.add(task := asyncio.create_task(again))
@@ -197,6 +210,8 @@ class RuleEngine:
         failures = [{"failedAction": action.name, "failedResource": action.resource,
                      "errorMessage": f"{type(fault).__name__}: {fault}"}
                     for action, fault in zip(actions, faults, strict=True) if fault is not None]
+        rule.outcomes.update(("Success" if fault is None else "Failure", action.name)
+                             for action, fault in zip(actions, faults, strict=True))
         if not failures:
             return
         rule.counters["failed_actions"] += len(failures)
@@ -214,6 +229,7 @@ class RuleEngine:
         if fault is not None:
             fault = await self._try_again(rule, action, message, report)
         rule.counters["error_actions"] += 1
+        rule.outcomes["ErrorActionSuccess" if fault is None else "ErrorActionFailure", action.name] += 1
         if fault is not None:
             rule.counters["failed_error_actions"] += 1
             log.error("rule %s: its error action %s on %s failed too (%s: %s); the message is lost: %s", rule.name,

@@ -6,6 +6,7 @@ Emulated services live in this process; what moto serves is reached with boto3 c
 import asyncio
 import json
 import logging
+import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,18 +17,26 @@ from botocore.exceptions import ClientError
 
 from local_cloud import ports
 from local_cloud.actions import Actions
+from local_cloud.alarms import Alarms
+from local_cloud.auto_login import AutoLogin
 from local_cloud.backend import client_factory
+from local_cloud.cost.meter import IotMeter, Meter
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.firehose import FirehoseService
 from local_cloud.functions import FunctionService
 from local_cloud.gateway import Gateway, Limits, Publish, Registry
 from local_cloud.http_api import HttpApi
+from local_cloud.iam import Iam
+from local_cloud.iam_services import rule_guard
 from local_cloud.pki import LocalCa
 from local_cloud.queue_poller import QueuePoller
 from local_cloud.queues import QueueService
 from local_cloud.rule_engine import RuleEngine
+from local_cloud.schedule import Schedules
+from local_cloud.sign_in_page import SignInPage
 from local_cloud.stream_poller import StreamPoller
 from local_cloud.subscriptions import Subscriptions
+from local_cloud.web import Addresses, WebSite
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +57,12 @@ class Place:
     quotas: bool
     host: str = "127.0.0.1"  # where the HTTP APIs listen
     names: tuple[str, ...] = ()  # further names of the device gateway
+    dynamodb_url: str | None = None  # another engine than moto for DynamoDB and its streams
+    auto_login: bool = True  # requests of this machine's owner need no token (auto_login.py)
+    trust_published_port: bool = False
+    alarm_speed: float = 1.0  # how many times faster than on AWS an alarm's periods pass
+    iam: bool = True  # what no policy allows is refused
+    web_port: int = 8080  # the first of web and sign-in pages
 
 
 @dataclass
@@ -59,13 +74,20 @@ class LocalServices:
     apis: dict[str, HttpApi] = field(default_factory=dict)
     pollers: dict[str, QueuePoller | StreamPoller] = field(default_factory=dict)
     swept_buckets: set[str] = field(default_factory=set)
+    sites: dict[str, tuple[str, WebSite | SignInPage]] = field(default_factory=dict)
+    header_policies: dict[str, dict[str, str]] = field(default_factory=dict)
+    addresses: Addresses = field(default_factory=Addresses)
 
     def __post_init__(self) -> None:
         place, account_id = self.place, self.account_id
         self.region = place.region
-        self._client = client_factory(place.backend_url, place.region)
+        dynamodb = dict.fromkeys(("dynamodb", "dynamodbstreams"), place.dynamodb_url) if place.dynamodb_url else {}
+        self._client = client_factory(place.backend_url, place.region, dynamodb)
         self._front = client_factory(place.endpoint_url, place.region)
         self.pki = LocalCa(place.state / "pki", place.names)
+        self.iam = Iam(account_id, place.region, place.iam)
+        self.meter = Meter()
+        self.iot_meter = IotMeter(self.meter, time.monotonic)
         self.registry = Registry(account_id, place.region)
         self.queues = QueueService(account_id, place.region, place.endpoint_url)
         self.firehose = FirehoseService(account_id, place.region, self._s3_put)
@@ -77,9 +99,12 @@ class LocalServices:
             self._send_to,
         )
         self.subscriptions = Subscriptions(self.queues, self.functions)
+        self.alarms = Alarms(self, self._notify, place.alarm_speed)
+        self.schedules = Schedules(account_id, place.region, self.functions)
         self.gateway = Gateway(
             self.registry, Limits() if place.quotas else Limits.lifted(), self._on_publish, self.pki
         )
+        self.gateway.broker.metered = self.iot_meter.note
         self.rules = RuleEngine(
             account_id,
             place.region,
@@ -93,12 +118,19 @@ class LocalServices:
                 self.gateway.publish,
             ),
         )
+        self.rules.guard = rule_guard(self.iam)
+        self.addresses.put(f"https://*.execute-api.{place.region}.amazonaws.com",
+                           lambda: " ".join(api.endpoint for api in self.apis.values()))
 
     async def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """One AWS API call at moto, in a thread."""
         method = getattr(self._client(service), operation)
         answer: dict[str, Any] = await asyncio.to_thread(lambda: method(**parameters))
         return answer
+
+    async def describe_table(self, name: str) -> dict[str, Any]:
+        """A DynamoDB table's description: its keys and indexes."""
+        return dict((await self.call("dynamodb", "describe_table", TableName=name))["Table"])
 
     def ssm_value(self, name: str) -> str:
         """The value of an SSM String parameter (blocking); DeployError when there is none."""
@@ -119,13 +151,29 @@ class LocalServices:
 
     async def open_api(self, api_id: str, properties: Mapping[str, Any]) -> None:
         """Serve an HTTP API on --api-port or the next free port."""
-        api = HttpApi(api_id, properties, self.functions, fetch_keys=self._fetch_keys)
+        place = self.place
+        auto_login = AutoLogin(self.call, place.region, trust_published_port=place.trust_published_port)
+        properties = json.loads(self.addresses.localized(json.dumps(properties)))  # who may call it from a page
+        api = HttpApi(api_id, properties, self.functions, fetch_keys=self._fetch_keys,
+                      auto_login=auto_login if place.auto_login else None)
         await ports.listen("HTTP API", self.place.api_port, lambda port: api.start(port, self.place.host))
         self.apis[api_id] = api
 
     async def close_api(self, api_id: str) -> None:
         """Stop serving it."""
         await self.apis.pop(api_id).close()
+
+    async def open_site(self, site_id: str, aws_url: str, site: WebSite | SignInPage) -> None:
+        """Serve a web page, or a pool's sign-in page, on --web-port or the next free port; on this machine only."""
+        await ports.listen("web page", self.place.web_port, site.server.start)
+        self.sites[site_id] = aws_url, site
+        self.addresses.put(aws_url, lambda: site.server.endpoint)
+
+    async def close_site(self, site_id: str) -> None:
+        """Stop serving it."""
+        aws_url, site = self.sites.pop(site_id)
+        self.addresses.drop(aws_url)
+        await site.server.close()
 
     async def add_poller(self, mapping_id: str, properties: Mapping[str, Any]) -> None:
         """Begin to feed a function from a queue or a stream."""
@@ -155,10 +203,14 @@ class LocalServices:
 
     async def close(self) -> None:
         """End pollers, APIs, the gateway and every worker process, in the order in which data flows."""
+        await self.schedules.close()
+        await self.alarms.close()
         await self.gateway.close()
         await self.rules.close()
         for api_id in list(self.apis):
             await self.close_api(api_id)
+        for site_id in list(self.sites):
+            await self.close_site(site_id)
         for mapping_id in list(self.pollers):
             await self.remove_poller(mapping_id)
         await self.functions.close()
@@ -180,6 +232,9 @@ class LocalServices:
     def _sns_publish(self, topic_arn: str, message: str, message_format: str = "RAW") -> None:
         structure = {"MessageStructure": "json"} if message_format == "JSON" else {}
         self._front("sns").publish(TopicArn=topic_arn, Message=message, **structure)
+
+    def _notify(self, topic_arn: str, subject: str, message: str) -> None:
+        self._front("sns").publish(TopicArn=topic_arn, Subject=subject, Message=message)
 
     async def _send_to(self, arn: str, body: str) -> None:
         service = arn.split(":")[2]

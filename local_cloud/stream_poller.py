@@ -49,6 +49,10 @@ class StreamPoller:
         self._task = None
         self._running.clear()
 
+    def feeds(self, function: Function) -> bool:
+        """Whether this function gets the batches."""
+        return self._function is function
+
     def idle(self) -> bool:
         """Nothing was waiting at the last poll and no batch is in hand; flush() first to be sure of the present."""
         running = [self._shards[shard_id] for shard_id in self._running]

@@ -163,6 +163,7 @@ class Shard:
         attempts = 0
         while batch := await self._drop_aged(batch, attempts):
             attempts += 1
+            self._function.iterator_ages_ms.append((time.time() - batch[0].created_at_s) * 1000)
             invocation = await self._function.invoke(event_of([record.body for record in batch]))
             first_failed = self._first_failed(batch, invocation)
             if first_failed == len(batch):

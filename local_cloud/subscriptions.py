@@ -1,11 +1,12 @@
 """SNS subscriptions: a message that the AWS endpoint has published to moto's topic goes on to queues and functions.
 
-E-mail and SMS are not sent; the log says what would have been.
+E-mail and SMS are not sent; the log says what would have been, and the control port shows the latest messages whole.
 """
 
 import json
 import logging
 import uuid
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,8 @@ from local_cloud.functions import FunctionService
 from local_cloud.queues import QueueService
 
 log = logging.getLogger(__name__)
+
+KEPT = 200  # messages that the control port can show
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,14 @@ class Notification:
 
 
 class Subscriptions:
-    """All subscriptions, and the delivery to them. `delivered` counts by protocol."""
+    """All subscriptions, and the delivery to them. `delivered` counts by protocol; `published`: the latest messages."""
 
     def __init__(self, queues: QueueService, functions: FunctionService) -> None:
         self._queues = queues
         self._functions = functions
         self._entries: dict[str, Subscription] = {}
         self.delivered: dict[str, int] = {}
+        self.published: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
     def add(self, topic_arn: str, protocol: str, endpoint: str, raw: Any) -> str:
         """Subscribe; returns the subscription's ARN. DeployError when the endpoint does not exist."""
@@ -78,10 +82,12 @@ class Subscriptions:
 
     async def deliver(self, notification: Notification) -> None:
         """Hand the message to every subscriber of its topic."""
-        for subscription in list(self._entries.values()):
-            if subscription.topic_arn == notification.topic_arn:
-                await self._deliver_one(subscription, notification)
-                self.delivered[subscription.protocol] = self.delivered.get(subscription.protocol, 0) + 1
+        subscribed = [one for one in self._entries.values() if one.topic_arn == notification.topic_arn]
+        self.published.append({**notification.body(), "Subscribers": [
+            f"{one.protocol}:{one.endpoint}" for one in subscribed]})
+        for subscription in subscribed:
+            await self._deliver_one(subscription, notification)
+            self.delivered[subscription.protocol] = self.delivered.get(subscription.protocol, 0) + 1
 
     async def _deliver_one(self, subscription: Subscription, notification: Notification) -> None:
         if subscription.protocol == "sqs":

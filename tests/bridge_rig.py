@@ -115,7 +115,7 @@ class Cloud:
         if message.topic == topics.status(THING):
             self.status.append(json.loads(message.payload))
             return None
-        if message.client_id is None:
+        if message.client_id is None or message.topic.startswith("$aws/things/"):
             return None
         opened = numbers.loads(message.payload)
         name = opened["id"]

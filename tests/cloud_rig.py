@@ -55,7 +55,8 @@ def cloud() -> Cloud:
     shutil.copytree(ASSEMBLY, directory / "cdk.out")
     ready_file = directory / "cloud.json"
     part = Part("make cloud", python_module("deploy.cloud", "--ready-file", str(ready_file), "--quotas", "lifted",
-                                            "--gateway-port", "0", "--api-port", "0"), directory / "told.log")
+                                            "--gateway-port", "0", "--api-port", "0", "--web-port",
+                                            "0"), directory / "told.log")
     running = Cloud(part, ready_file)
     atexit.register(part.stop)
     part.start().wait_ready("its addresses", lambda: "Ctrl-C" in running.told if part.log.exists() else False, READY_S)

@@ -1,5 +1,9 @@
-"""The three tables in moto, and the events that SQS, a table's stream and the HTTP API hand to a function."""
+"""The three tables, and the events that SQS, a table's stream and the HTTP API hand to a function.
+
+The tables are in moto, or in the engine that EDGECLOUD_TEST_DYNAMODB names by its address (tests.dynamodb_local).
+"""
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -11,6 +15,7 @@ import pytest
 from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.iotdata.models import iotdata_backends
+from moto.sns.models import sns_backends
 
 from contract import alerts, batch, numbers
 from lambdas import aggregate, alert, persist, table
@@ -18,11 +23,13 @@ from lambdas import aggregate, alert, persist, table
 REGION, SITE, OUTBOX = "eu-north-1", "EdgeCloudAWS", "0123456789abcdef01"
 EXAMPLES = Path(__file__).resolve().parent.parent / "contract" / "examples"
 T0_MS = 1795332240000  # 2026-11-22T07:24:00Z
-NAMES = {"READINGS_TABLE": "readings", "ROLLUPS_TABLE": "rollups", "ALERTS_TABLE": "alerts"}
+NAMES = {"READINGS_TABLE": "readings", "ROLLUPS_TABLE": "rollups", "ALERTS_TABLE": "alerts",
+         "INCIDENTS_TABLE": "incidents"}
 INDEXES = {"readings": [("events_by_number", "pk", "event_number", "N")], "rollups": [],
-           "alerts": [("by_day", "day", "recent", "S")]}
+           "alerts": [("by_day", "day", "recent", "S")], "incidents": [("by_day", "day", "recent", "S")]}
 
 
+ENGINE = os.environ.get("EDGECLOUD_TEST_DYNAMODB")  # None: moto
 _clients: dict[str, Any] = {}
 
 
@@ -32,13 +39,17 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for key, value in {
         **NAMES, "AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_ACCOUNT_ID_ENDPOINT_MODE": "disabled",  # moto does not know the stream endpoint with the account in it
-        "RETENTION_DAYS": "36500", "ROLLUP_RETENTION_DAYS": "36500", "RECEIPTS": "on", "EDGECLOUD_VERSION": "9.9.9",
+        **({"AWS_ENDPOINT_URL_DYNAMODB": ENGINE, "AWS_ENDPOINT_URL_DYNAMODB_STREAMS": ENGINE} if ENGINE else {}),
+        "RETENTION_DAYS": "36500", "MINUTE_RETENTION_DAYS": "36500", "ROLLUP_RETENTION_DAYS": "36500",
+        "RECEIPTS": "on", "EDGECLOUD_VERSION": "9.9.9",
     }.items():
         monkeypatch.setenv(key, value)
     with mock_aws():
         fresh_container()
+        _remove_tables()
         for name, indexes in INDEXES.items():
             create(name, indexes)
+        monkeypatch.setenv("ALERTS_TOPIC", table.client("sns").create_topic(Name="alerts")["TopicArn"])
         try:
             yield
         finally:
@@ -53,10 +64,17 @@ def fresh_container() -> None:
     """
     table._known_devices.clear()
     table.CLIENTS.clear()
-    for service in ("dynamodb", "iot-data"):
+    for service in ("dynamodb", "iot-data", "sns"):
         if service not in _clients:
             _clients[service] = table.client(service)
         table.CLIENTS[service] = _clients[service]
+
+
+def _remove_tables() -> None:
+    """What an engine that outlives a test still holds; moto begins empty."""
+    client = table.client("dynamodb")
+    for name in client.list_tables()["TableNames"] if ENGINE else ():
+        client.delete_table(TableName=name)
 
 
 def create(name: str, indexes: list[tuple[str, str, str, str]]) -> None:
@@ -88,6 +106,14 @@ def published() -> list[tuple[str, Any]]:
     """What went to IoT Core since the last call: (topic, decoded payload)."""
     sent = iotdata_backends[DEFAULT_ACCOUNT_ID][REGION].published_payloads
     taken = [(topic, json.loads(payload)) for topic, payload in sent]
+    sent.clear()
+    return taken
+
+
+def notices() -> list[tuple[str, str]]:
+    """What went to the topic of the alerts since the last call: (subject, body)."""
+    sent = sns_backends[DEFAULT_ACCOUNT_ID][REGION].topics[os.environ["ALERTS_TOPIC"]].sent_notifications
+    taken = [(subject, body) for _, body, subject, _, _ in sent]
     sent.clear()
     return taken
 

@@ -85,12 +85,13 @@ def make_device(ca: LocalCa, name: str, key: PrivateKey | None = None) -> Device
 
 @dataclass
 class Rig:
-    """A running gateway; `received` is what the rule engine was given."""
+    """A running gateway; `received` is what the rule engine was given, `lifecycle` what AWS IoT itself told it."""
 
     gateway: Gateway
     registry: Registry
     ca: LocalCa
     received: list[Publish]
+    lifecycle: list[Publish]
 
     @property
     def port(self) -> int:
@@ -116,8 +117,12 @@ async def running(ca: LocalCa, limits: Limits | None = None,
                   **options: Any) -> AsyncIterator[Rig]:
     """A gateway on a free port, without quotas unless given, that notes what the rule engine would get."""
     received: list[Publish] = []
+    lifecycle: list[Publish] = []
 
     def note(message: Publish) -> Awaitable[None] | None:
+        if message.topic.startswith("$aws/events/"):
+            lifecycle.append(message)
+            return None
         received.append(message)
         return on_publish(message) if on_publish else None
 
@@ -125,7 +130,7 @@ async def running(ca: LocalCa, limits: Limits | None = None,
     gateway = Gateway(registry, limits or Limits.lifted(), note, ca, **options)
     await gateway.start("127.0.0.1", 0)
     try:
-        yield Rig(gateway, registry, ca, received)
+        yield Rig(gateway, registry, ca, received, lifecycle)
     finally:
         await gateway.close()
 

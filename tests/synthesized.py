@@ -10,7 +10,7 @@ from typing import Any
 from infra.nodejs import use_nodejs
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("Storage", "Ingest", "Api", "Device")
+PARTS = ("Storage", "Ingest", "Web", "Api", "Device", "Monitoring")
 ACCOUNT = "123456789012"
 CERTIFICATE = f"arn:aws:iot:eu-north-1:{ACCOUNT}:cert/{'0123456789abcdef' * 4}"
 EXISTING = (("existing_thing", "EdgeCloudAWS"), ("certificate_arn", CERTIFICATE))
@@ -44,7 +44,7 @@ def template(part: str, *context: tuple[str, str], title: str = "EdgeCloud") -> 
 
 
 def templates(*context: tuple[str, str], title: str = "EdgeCloud") -> dict[str, Template]:
-    """All four by part."""
+    """All of them by part."""
     return {part: template(part, *context, title=title) for part in PARTS}
 
 

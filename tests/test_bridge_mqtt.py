@@ -12,6 +12,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from contract import payloads, topics
+from edge_bridge.alarms import OUTBOX_FAILS, Alarms
 from edge_bridge.bridge import Bridge
 from edge_bridge.counters import Counters
 from edge_bridge.inbox import Inbox, Message
@@ -58,9 +59,9 @@ class Intake:
         self.store = Store(str(path))
         self.inbox = Inbox()
         self.source = MqttSource(chosen(mqtt_broker="127.0.0.1", mqtt_port=port, **values), self.inbox)
-        self.counters = Counters(self.store)
+        self.counters, self.alarms = Counters(self.store), Alarms()
         self.bridge = Bridge(self.inbox, Outbox(self.store, self.counters), self.source, topic=topics.SENSOR_DATA,
-                             device_id="sensor", committed=lambda first_id: None)
+                             device_id="sensor", committed=lambda first_id: None, raise_to=self.alarms)
         self.bridge.start()
         self.source.start()
         until(lambda: self.source.connected, "the source to connect")
@@ -218,9 +219,11 @@ def test_a_full_disk_acknowledges_nothing_and_heals_by_itself(intake: Intake, pi
         pi.reading()
     until(lambda: "nothing is acknowledged" in caplog.text, "the fault to be told")
     assert acknowledged == [] and intake.rows() == []
+    assert "database or disk is full" in intake.alarms.up()[OUTBOX_FAILS]
     failing.full.clear()
     until(lambda: len(intake.rows()) == 20, "all, once the disk has room")
     until(lambda: sum(acknowledged) == 20, "the acknowledgements")
+    until(lambda: not intake.alarms.up(), "the alarm's end")
     assert caplog.text.count("nothing is acknowledged") == 1
     assert [json.loads(raw)["seq"] for raw in intake.rows()] == list(range(1, 21))
 

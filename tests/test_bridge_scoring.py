@@ -56,7 +56,8 @@ def test_rows_are_scored_in_order_and_marked_with_their_alerts(parts: Parts) -> 
     parts.commit(("a", 1), ("b", 20), ("a", 30))
     assert one.score_round() and not one.score_round()
     assert marks(parts) == [None, ANOMALY, ANOMALY] and raised == [True]
-    assert one._detectors["a", "sensor2"].seen == [1, 30] and one._detectors["b", "sensor2"].seen == [20]
+    detectors_of = one._judges._detectors
+    assert detectors_of["a", "sensor2"].seen == [1, 30] and detectors_of["b", "sensor2"].seen == [20]
     parts.packer.seal_alerts(20)
     found = [alerts.read(parts.shipments.sealed(s)) for s in parts.shipments.all()]
     assert [(a.device, int(a.classified[0].value), a.classified[0].anomaly) for a in found] == [
@@ -80,7 +81,7 @@ def test_a_restart_goes_on_with_the_state_of_the_last_committed_round(tmp_path: 
     second = Parts(tmp_path / "outbox.db", scoring=True)
     again = scorer(second)
     assert again.score_round()
-    assert again._detectors["a", "sensor2"].seen == [1, 2, 3]
+    assert again._judges._detectors["a", "sensor2"].seen == [1, 2, 3]
     second.store.close()
 
 
@@ -102,7 +103,7 @@ def test_another_field_can_be_scored_and_may_be_absent(parts: Parts) -> None:
     one = scorer(parts, fields=("absent", "sensor1"))
     parts.commit(("a", 99))
     one.score_round()
-    assert one._detectors["a", "sensor1"].seen == [20] and ("a", "absent") not in one._detectors
+    assert one._judges._detectors["a", "sensor1"].seen == [20] and ("a", "absent") not in one._judges._detectors
     [(_, _, classified)] = parts.rows.waiting_alerts(10)
     assert (classified.field, classified.value, classified.sensor2) == ("sensor1", 20, 99)
     parts.packer.seal_alerts(20)
@@ -171,7 +172,7 @@ def test_a_detector_gets_the_very_numbers_that_the_contract_reads(parts: Parts) 
                        (b'{"timestamp": "2026-11-22T07:24:00.3Z", "sensor2": %s}' % text.encode(), row.id))
     expected = [float(payloads.read(row.payload).values["sensor2"]) for row in parts.rows.unscored(100)]
     one.score_round()
-    assert one._detectors["a", "sensor2"].seen == expected
+    assert one._judges._detectors["a", "sensor2"].seen == expected
 
 
 def test_rows_that_cannot_be_read_are_left_to_the_packer(parts: Parts) -> None:
@@ -193,9 +194,31 @@ def test_another_detectors_state_is_left_aside(tmp_path: Path, caplog: pytest.Lo
         parts.commit(("a", value))
         one = Scorer(parts.rows, make, fields=("sensor2",), alert_all=False, raised=lambda: None)
         one.score_round()
-        assert not one._failing
+        assert not one._judges._failing
         parts.store.close()
     assert sum("begins anew" in record.message for record in caplog.records) == 2
+
+
+class Below(Above):
+    """Calls everything below 5 an anomaly."""
+
+    def update(self, value: float, at_ms: int) -> Verdict:
+        super().update(value, at_ms)
+        return Verdict(value < 5, value)
+
+
+def test_the_detector_is_changed_between_two_rounds(parts: Parts) -> None:
+    one = scorer(parts)
+    parts.commit(("a", 1), ("a", 20))
+    one.score_round()
+    one.change_detector(Below)
+    parts.commit(("a", 1), ("a", 20))
+    one.score_round()
+    one.change_detector(Above)
+    parts.commit(("a", 1), ("a", 20))
+    one.score_round()
+    assert marks(parts) == [None, ANOMALY, ANOMALY, None, None, ANOMALY]
+    assert one._judges._detectors["a", "sensor2"].seen == [1, 20], "each begins anew where the state is another's"
 
 
 class Large(Above):
@@ -259,7 +282,7 @@ def test_a_detector_of_ones_own_is_named_by_module_and_class() -> None:
     with pytest.raises(ImportError):
         detectors.factory("no_such_module:Above")
     with pytest.raises(AttributeError):
-        detectors.factory("tests.test_bridge_scoring:Below")
+        detectors.factory("tests.test_bridge_scoring:Between")
 
 
 def test_an_alert_holds_no_number_that_the_cloud_could_not(parts: Parts) -> None:

@@ -1,18 +1,14 @@
-"""What starts and shows the demo: processes, ports, context, the live page, set-up."""
-import json
+"""What starts and shows the demo: processes, ports, context, set-up."""
 import socket
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from deploy import context, lan_broker, setup
 from deploy.kafka import Kafka
-from deploy.live import LivePage
 from deploy.processes import ROOT, Part, PartFailed, clean_environment, free_port, python_module, wait_until
 from deploy.watch import percentiles
 
@@ -61,20 +57,6 @@ def test_context_on_the_command_line_refuses_with_one_line() -> None:
     done = subprocess.run(python_module("deploy.context", "oops"), cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_the_live_page_serves_itself_and_its_figures() -> None:
-    page = LivePage(lambda: {"counts": {"published": 3}}, preferred_port=free_port(20000))
-    try:
-        with urllib.request.urlopen(page.url) as answer:
-            assert b"Last readings" in answer.read()
-            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        with urllib.request.urlopen(page.url + "figures.json") as answer:
-            assert json.loads(answer.read())["counts"]["published"] == 3
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(page.url + "../pyproject.toml")
-    finally:
-        page.close()
 
 
 def test_percentiles_of_none_one_and_many() -> None:

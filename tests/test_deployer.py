@@ -15,6 +15,7 @@ from local_cloud.errors import DeployError, Unsupported
 from local_cloud.firehose import FirehoseService
 from local_cloud.functions import FunctionService
 from local_cloud.gateway import Registry
+from local_cloud.iam import Iam
 from local_cloud.pki import LocalCa
 from local_cloud.queues import QueueService
 from local_cloud.resources.registry import physical_name
@@ -25,6 +26,7 @@ ACCOUNT, REGION = "123456789012", "eu-north-1"
 QUEUE = {"Type": "AWS::SQS::Queue"}
 ROLE_ARN = "arn:aws:iam::123456789012:role/any"
 AWS_PARTS = {"Fn::Sub": "${AWS::Partition} ${AWS::AccountId} ${AWS::StackName}"}
+NOBODY: dict[str, Any] = {"Statement": []}
 
 
 class RecordedServices:
@@ -43,6 +45,7 @@ class RecordedServices:
         self.apis: dict[str, Any] = {}
         self.pollers: dict[str, Any] = {}
         self.swept_buckets: set[str] = set()
+        self.iam = Iam(ACCOUNT, REGION, enforced=False)
         self.parameters: dict[str, str] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -231,7 +234,7 @@ def test_a_parameter_of_a_stack_or_name_that_is_not_there_is_refused(services: R
 def test_a_named_resource_that_exists_is_refused_and_the_stack_rolled_back(services: RecordedServices) -> None:
     services.queues.create("taken", {})
     with pytest.raises(DeployError, match=r"resource Q \(AWS::SQS::Queue\): queue taken exists already"):
-        deploy(services, stack({"Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {}}},
+        deploy(services, stack({"Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": NOBODY}},
                                 "First": QUEUE, "Kept": {**QUEUE, "DeletionPolicy": "Retain"},
                                 "Q": {**QUEUE, "DependsOn": ["Role", "First", "Kept"],
                                       "Properties": {"QueueName": "taken"}}}))
@@ -251,9 +254,9 @@ def test_an_aws_error_carries_the_logical_id(services: RecordedServices) -> None
 def test_destroy_goes_in_reverse_keeps_what_is_retained_and_deploys_again(services: RecordedServices) -> None:
     made = deploy(services, stack({
         "Thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "t"}},
-        "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {}}},
+        "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": NOBODY}},
         "Policy": {"Type": "AWS::IAM::Policy", "Properties": {
-            "PolicyName": "p", "Roles": [{"Ref": "Role"}], "PolicyDocument": {}}},
+            "PolicyName": "p", "Roles": [{"Ref": "Role"}], "PolicyDocument": NOBODY}},
         "Kept": {**QUEUE, "DeletionPolicy": "RetainExceptOnCreate"}, "Gone": QUEUE}))
     first = made.physical_names()["S"]
     kept = asyncio.run(made.destroy())

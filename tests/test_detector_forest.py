@@ -2,12 +2,15 @@
 import math
 import random
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from edge_bridge.detectors import FLAT, SHIFT, SPIKE, UNUSUAL, Verdict
 from edge_bridge.detectors.band import RUNGS, Band, expected, tail
 from edge_bridge.detectors.forest import ForestDetector
+from edge_bridge.detectors.isolation_forest import Forest
+from edge_bridge.detectors.seed import REFIT_EVERY
 from tests.streams import KINDS, LEVEL, SIGMA, clean, f1, stream
 
 SEEDS = (11, 12)
@@ -84,8 +87,29 @@ def test_scale_and_offset_do_not_matter() -> None:
 
 def test_nothing_is_said_while_it_warms_up() -> None:
     verdicts = judge(stream("far", 1).values[:40])
-    assert verdicts[:19] == [Verdict(False)] * 19 and verdicts[19] == Verdict(False, None, True)
+    assert verdicts[:20] == [Verdict(False)] * 20
     assert all(verdict.low is not None and verdict.score is not None for verdict in verdicts[20:])
+
+
+class CountingForest:
+    """The process's own forest, and how often it was grown."""
+
+    def __init__(self, forest: Forest) -> None:
+        self._forest, self.fits = forest, 0
+
+    def fit(self, window: Any) -> Any:
+        self.fits += 1
+        return self._forest.fit(window)
+
+
+def test_retrained_is_said_when_a_forest_was_grown_and_not_when_it_might_have_been() -> None:
+    detector = ForestDetector()
+    counting: Any = CountingForest(detector._forest)
+    detector._forest = counting
+    values = stream("mid", 2).values[:1000]
+    verdicts = detector.update_many([(value, 0) for value in values])
+    assert sum(verdict.retrained for verdict in verdicts) == counting.fits
+    assert 10 < counting.fits < len(values) / REFIT_EVERY, "at most one a window, and only for a doubtful reading"
 
 
 def test_an_anomaly_has_a_score_a_band_and_a_reason() -> None:

@@ -3,6 +3,8 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 IGNORE = ROOT / "edge_bridge" / "Dockerfile.dockerignore"
 DOCKERFILE = ROOT / "edge_bridge" / "Dockerfile"
@@ -70,11 +72,13 @@ def test_the_reading_of_the_rules_is_dockers() -> None:
     assert not in_context("x.pyc", ["*.pyc"])
 
 
-def test_the_image_copies_nothing_else_and_runs_unprivileged() -> None:
-    text = DOCKERFILE.read_text()
-    copied = [line.split()[1] for line in text.splitlines() if line.startswith(("COPY", "ADD"))]
-    assert copied == ["deploy/locks/bridge.lock", "contract/", "edge_bridge/"]
-    assert "USER edgecloud" in text and "--require-hashes" in text and "--health" in text
+@pytest.mark.parametrize(("dockerfile", "copied", "runs"), [
+    (DOCKERFILE, ["deploy/locks/bridge.lock", "contract/", "edge_bridge/"], "--health"),
+    (CAMERA, ["deploy/locks/camera.lock", "contract/", "device/"], '"device.camera"')])
+def test_an_image_copies_nothing_else_and_runs_unprivileged(dockerfile: Path, copied: list[str], runs: str) -> None:
+    text = dockerfile.read_text()
+    assert [line.split()[1] for line in text.splitlines() if line.startswith(("COPY", "ADD"))] == copied
+    assert "USER edgecloud" in text and "--require-hashes" in text and runs in text
     image = re.search(r"ARG PYTHON_IMAGE=python:3\.(\d+)-slim", text)
     assert image and int(image.group(1)) >= 11
 
@@ -88,12 +92,3 @@ def test_the_cameras_context_is_the_contract_the_device_and_the_lock() -> None:
                  "device/out.jpg", "device/.env", "device/client.key", "edge_bridge/bridge.py",
                  "deploy/locks/dev.lock"):
         assert not in_context(path, rules(CAMERA_IGNORE)), path
-
-
-def test_the_cameras_image_copies_nothing_else_and_runs_unprivileged() -> None:
-    text = CAMERA.read_text()
-    copied = [line.split()[1] for line in text.splitlines() if line.startswith(("COPY", "ADD"))]
-    assert copied == ["deploy/locks/camera.lock", "contract/", "device/"]
-    assert "USER edgecloud" in text and "--require-hashes" in text and '"device.camera"' in text
-    image = re.search(r"ARG PYTHON_IMAGE=python:3\.(\d+)-slim", text)
-    assert image and int(image.group(1)) >= 11

@@ -216,7 +216,7 @@ async def test_basic_ingest_never_reaches_subscribers(ca: LocalCa) -> None:
         assert (await client.publish("$aws/rules/rule_1", b"2")).reason_code == 0
         assert [(m.rule_name, m.topic) for m in rig.received] == [("rule_1", "a/b"), ("rule_1", "")]
         assert (await client.publish("$aws/rules/not-a-name/a")).reason_code == p.TOPIC_NAME_INVALID
-        assert (await client.publish("$aws/things/x/shadow/update")).reason_code == p.TOPIC_NAME_INVALID
+        assert (await client.publish("$aws/things/x/jobs/get")).reason_code == p.TOPIC_NAME_INVALID
         assert (await client.publish("$aws/rules/rule_1/a", retain=True)).reason_code == p.TOPIC_NAME_INVALID
         await client.quiet()
         assert rig.gateway.retained == {}

@@ -10,6 +10,7 @@ from tests.synthesized import CERTIFICATE, EXISTING, listed, properties, resourc
 
 THING = "${iot:Connection.Thing.ThingName}"
 ARN = "arn:aws:iot:eu-north-1:123456789012:"
+SHADOW = "$aws/things/${iot:Connection.Thing.ThingName}/shadow/name/bridge/"
 ATTACHMENTS = ("AWS::IoT::PolicyPrincipalAttachment", "AWS::IoT::ThingPrincipalAttachment")
 
 
@@ -37,10 +38,11 @@ def test_the_policy_allows_a_thing_its_own_name_and_topics() -> None:
         "iot:Connect": {f"{ARN}client/{THING}"},
         "iot:Publish": {f"{ARN}topic/$aws/rules/edgecloud_readings/{THING}",
                         f"{ARN}topic/$aws/rules/edgecloud_events/{THING}",
-                        f"{ARN}topic/edgecloud/alerts", f"{ARN}topic/edgecloud/status/{THING}"},
+                        f"{ARN}topic/edgecloud/alerts", f"{ARN}topic/edgecloud/status/{THING}",
+                        f"{ARN}topic/{SHADOW}get", f"{ARN}topic/{SHADOW}update"},
         "iot:RetainPublish": {f"{ARN}topic/edgecloud/status/{THING}"},
-        "iot:Subscribe": {f"{ARN}topicfilter/edgecloud/receipts/{THING}"},
-        "iot:Receive": {f"{ARN}topic/edgecloud/receipts/{THING}"}}
+        "iot:Subscribe": {f"{ARN}topicfilter/edgecloud/receipts/{THING}", f"{ARN}topicfilter/{SHADOW}*"},
+        "iot:Receive": {f"{ARN}topic/edgecloud/receipts/{THING}", f"{ARN}topic/{SHADOW}*"}}
 
 
 def test_a_connection_needs_a_certificate_attached_to_the_thing() -> None:

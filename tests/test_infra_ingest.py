@@ -117,15 +117,15 @@ def test_every_queue_without_dead_letters_is_one_and_has_an_alarm_without_arithm
     queues = resources(ingest(), "AWS::SQS::Queue")
     dead = {name for name, queue in queues.items() if "RedrivePolicy" not in queue["Properties"]}
     assert dead == {*(f"{title}DeadLetters" for _, title in ROUTES), "StreamDeadLetters"}
-    alarms = [one["Properties"] for one in resources(ingest(), "AWS::CloudWatch::Alarm").values()]
-    watched = sorted(alarm["Dimensions"][0]["Value"]["Fn::GetAtt"][0] for alarm in alarms)
-    assert watched == sorted(dead)
-    for alarm in alarms:
-        assert "Metrics" not in alarm and alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
-        assert (alarm["Statistic"], alarm["Threshold"], alarm["ComparisonOperator"]) == (
-            "Maximum", 0, "GreaterThanThreshold")
+    queries = {text(metric["Expression"]): one["Properties"]
+               for one in resources(ingest(), "AWS::CloudWatch::Alarm").values()
+               for metric in one["Properties"].get("Metrics", []) if "Expression" in metric}
+    for name in dead:
+        (alarm,) = (alarm for query, alarm in queries.items() if f"QueueName = '<{name}.QueueName>'" in query)
+        assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (0, "GreaterThanThreshold")
         assert alarm["TreatMissingData"] == "notBreaching"
         assert [text(arn) for arn in alarm["AlarmActions"]] == ["<Operations>"]
+    assert not any("FILL(" in query for query in queries)
 
 
 def test_a_backlog_of_events_does_not_crowd_the_partition_of_its_camera() -> None:
@@ -138,11 +138,11 @@ def test_functions_are_small_arm_and_logged() -> None:
     functions = resources(ingest(), "AWS::Lambda::Function")
     assert {one["Properties"]["Handler"] for one in functions.values()} == {
         "lambdas.persist.handler", "lambdas.alert.handler", "lambdas.aggregate.handler",
-        "lambdas.status.handler"}
+        "lambdas.status.handler", "lambdas.hours.handler", "lambdas.watch.handler"}
     for one in functions.values():
         found = one["Properties"]
-        assert found["Runtime"] == "python3.13" and found["Architectures"] == ["arm64"]
-        assert 256 <= found["MemorySize"] <= 512 and TIMEOUT_S <= found["Timeout"] <= 120
+        assert found["Runtime"] == "python3.14" and found["Architectures"] == ["arm64"]
+        assert 256 <= found["MemorySize"] <= 512 and TIMEOUT_S <= found["Timeout"] <= 300
         assert found["LoggingConfig"]["LogFormat"] == "JSON"
         group = properties(ingest(), text(found["LoggingConfig"]["LogGroup"]).strip("<>"))
         assert group["RetentionInDays"] == 30
@@ -154,10 +154,14 @@ def test_functions_get_what_they_read_from_the_environment() -> None:
         variables = properties(ingest(*context), f"{title}Function")["Environment"]["Variables"]
         return {key: text(value) for key, value in variables.items() if key != "EDGECLOUD_VERSION"}
 
-    assert environment("Persist") == {"READINGS_TABLE": "<ReadingsTable>", "RETENTION_DAYS": "30", "RECEIPTS": "on"}
-    assert environment("Alert") == {"ALERTS_TABLE": "<AlertsTable>", "RETENTION_DAYS": "30", "RECEIPTS": "on"}
-    assert environment("Status") == {"ROLLUPS_TABLE": "<RollupsTable>", "ROLLUP_RETENTION_DAYS": "400"}
-    assert environment("Aggregate") == {"ROLLUPS_TABLE": "<RollupsTable>", "ROLLUP_RETENTION_DAYS": "400"}
+    assert environment("Persist") == {"READINGS_TABLE": "<ReadingsTable>", "ROLLUPS_TABLE": "<RollupsTable>",
+                                      "RETENTION_DAYS": "30", "RECEIPTS": "on"}
+    alert = environment("Alert")
+    assert {name: alert[name] for name in ("ALERTS_TABLE", "RETENTION_DAYS", "RECEIPTS")} == {
+        "ALERTS_TABLE": "<AlertsTable>", "RETENTION_DAYS": "30", "RECEIPTS": "on"}
+    rollups = {"ROLLUPS_TABLE": "<RollupsTable>", "MINUTE_RETENTION_DAYS": "90", "ROLLUP_RETENTION_DAYS": "1830"}
+    for title in ("Status", "Aggregate", "Hours"):
+        assert environment(title) == rollups
     assert environment("Persist", ("receipts", "off"))["RECEIPTS"] == "off"
 
 
@@ -169,19 +173,30 @@ STREAM = ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIt
 
 @pytest.mark.parametrize("title, allowed", [
     ("Persist", {*((action, f"<{queue}Queue.Arn>") for queue in ("Readings", "Events") for action in CONSUMER),
-                 ("dynamodb:BatchWriteItem", f"{TABLE}<ReadingsTable>"), RECEIPT}),
-    ("Alert", {*((action, "<AlertsQueue.Arn>") for action in CONSUMER),
-               ("dynamodb:BatchWriteItem", f"{TABLE}<AlertsTable>"), RECEIPT}),
+                 ("dynamodb:BatchWriteItem", f"{TABLE}<ReadingsTable>"),
+                 ("dynamodb:BatchWriteItem", f"{TABLE}<RollupsTable>"), RECEIPT}),
     ("Status", {*((action, "<StatusQueue.Arn>") for action in CONSUMER),
                 ("dynamodb:PutItem", f"{TABLE}<RollupsTable>")}),
     ("Aggregate", {*((action, "<ReadingsStream>") for action in STREAM), ("dynamodb:ListStreams", "*"),
                    ("dynamodb:UpdateItem", f"{TABLE}<RollupsTable>"),
                    ("dynamodb:BatchWriteItem", f"{TABLE}<RollupsTable>"),
                    ("sqs:SendMessage", "<StreamDeadLetters.Arn>")}),
+    ("Hours", {*((action, "<RollupsStream>") for action in STREAM), ("dynamodb:ListStreams", "*"),
+               *((f"dynamodb:{what}", f"{TABLE}<RollupsTable>") for what in ("GetItem", "Query", "PutItem",
+                                                                            "DeleteItem")),
+               ("sqs:SendMessage", "<StreamDeadLetters.Arn>")}),
 ])
 def test_a_function_may_do_what_its_file_does(title: str, allowed: set[tuple[str, str]]) -> None:
     own_log = {(action, f"<{title}Log.Arn>") for action in LOG}
     assert set(statements(properties(ingest(), f"{title}Role"))) == allowed | own_log
+
+
+def test_functions_learn_which_thing_is_a_further_bridge_of_a_site() -> None:
+    spare = (("things", "EdgeCloudAWS,Spare@EdgeCloudAWS"),)
+    for title in ("Persist", "Alert"):
+        variables = properties(ingest(*spare), f"{title}Function")["Environment"]["Variables"]
+        assert json.loads(variables["SITES"]) == {"Spare": "EdgeCloudAWS"}
+        assert "SITES" not in properties(ingest(), f"{title}Function")["Environment"]["Variables"]
 
 
 def test_receipts_go_to_this_deployments_things_alone() -> None:

@@ -29,6 +29,13 @@ def test_every_key_can_be_chosen_as_text_and_as_json() -> None:
     assert read({"ephemeral": "true", "receipts": True}, "1").ephemeral
 
 
+def test_a_thing_is_its_own_site_unless_it_names_another() -> None:
+    assert read({"things": "A,B"}, "1").sites == {} == read({}, "1").sites
+    settings = read({"things": "A,Spare@A, C@Harbour,D@D"}, "1")
+    assert settings.things == ("A", "Spare", "C", "D")
+    assert settings.sites == {"Spare": "A", "C": "Harbour"}
+
+
 def test_an_existing_thing_is_the_thing() -> None:
     settings = read({"existing_thing": "Old", "certificate_arn": CERTIFICATE}, "1")
     assert settings.things == ("Old",) and settings.certificate_arn == CERTIFICATE
@@ -44,10 +51,14 @@ def test_an_existing_thing_is_the_thing() -> None:
     ({"region": "north"}, "a region such as eu-north-1"),
     ({"ephemeral": "yes"}, "ephemeral: got 'yes', expected true or false"),
     ({"receipts": "maybe"}, "receipts: got 'maybe', expected on or off"),
-    ({"things": "a,,b"}, "thing names, comma between"),
-    ({"things": "a' OR '1"}, "thing names, comma between"),
+    ({"things": "a,,b"}, "thing or thing@site, comma between"),
+    ({"things": "a' OR '1"}, "thing or thing@site, comma between"),
     ({"things": "site-b,SiteB"}, "differ in their letters and digits"),
     ({"things": "x" * 129}, "1 to 128"),
+    ({"things": "A@"}, "thing or thing@site"),
+    ({"things": "A@x#y"}, "thing or thing@site"),
+    ({"things": "A@B@C"}, "thing or thing@site"),
+    ({"existing_thing": "S", "things": "A@S"}, "S is not among things (A)"),
     ({"certificate_arn": "arn:aws:iot:x"}, "cert/<64 hex digits>"),
     ({"certificate_arn": CERTIFICATE}, "needs existing_thing"),
     ({"existing_thing": "A", "certificate_arn": CERTIFICATE, "region": "eu-west-1"}, "not in region eu-west-1"),

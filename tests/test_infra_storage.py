@@ -36,7 +36,7 @@ def test_the_functions_name_the_same_indexes() -> None:
 
 
 def test_every_table_is_on_demand_expires_and_can_be_restored(storage: Template) -> None:
-    storage.resource_count_is("AWS::DynamoDB::Table", 3)
+    storage.resource_count_is("AWS::DynamoDB::Table", 4)
     storage.all_resources_properties("AWS::DynamoDB::Table", {
         "BillingMode": "PAY_PER_REQUEST", "DeletionProtectionEnabled": True,
         "TimeToLiveSpecification": {"AttributeName": "expires_at", "Enabled": True},
@@ -59,7 +59,7 @@ def test_the_bucket_is_encrypted_closed_and_takes_tls_alone(storage: Template) -
 def test_what_is_kept_stays_unless_ephemeral(context: tuple[tuple[str, str], ...], policy: str) -> None:
     found = template("Storage", *context)
     kept = [resource for resource in found["Resources"].values() if resource["Type"] in STATEFUL]
-    assert len(kept) == 4
+    assert len(kept) == 5
     assert {(one["DeletionPolicy"], one["UpdateReplacePolicy"]) for one in kept} == {(policy, policy)}
     protected = {one["Properties"]["DeletionProtectionEnabled"] for one in kept if "KeySchema" in one["Properties"]}
     assert protected == {policy == "Retain"}
@@ -76,5 +76,6 @@ def test_names_go_out_as_parameters() -> None:
     assert given == {
         "/edgecloud/readings-table": "<Readings>", "/edgecloud/rollups-table": "<Rollups>",
         "/edgecloud/alerts-table": "<Alerts>", "/edgecloud/archive-bucket": "<Archive>",
-        "/edgecloud/readings-stream": "<Readings.StreamArn>"}
+        "/edgecloud/readings-stream": "<Readings.StreamArn>", "/edgecloud/rollups-stream": "<Rollups.StreamArn>",
+        "/edgecloud/incidents-table": "<Incidents>"}
     assert properties(template("Storage"), "ReadingsTableParameter")["Type"] == "String"

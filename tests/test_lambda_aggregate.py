@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from contract import rollups
 from contract.rollups import Total
-from lambdas import table
+from lambdas import table, table_rollups
 from tests.cloud_tables import (
+    ENGINE,
     SITE,
     T0_MS,
     aggregated,
@@ -49,7 +50,7 @@ def events(*rows: Any) -> str:
 
 def minutes(device: str = "pi-1") -> dict[str, dict[str, Total]]:
     """{"07:24": {field: Total}} of a device."""
-    return {item["sk"][13:18]: table.minute_totals(item) for item in items("rollups")
+    return {item["sk"][13:18]: table_rollups.totals_of(item) for item in items("rollups")
             if item["pk"] == f"{SITE}#{device}"}
 
 
@@ -84,8 +85,10 @@ def test_records_that_come_again_change_nothing() -> None:
     for record in reversed(records):
         assert failures(aggregated([record])) == []
     fresh_container()
-    persisted(readings(1, 2, MINUTE), events(event(1, 4)))  # on moto a put that changes nothing is a record too
-    assert len(streamed()) > len(records) and failures(aggregated()) == [] and dump("rollups") == before
+    persisted(readings(1, 2, MINUTE), events(event(1, 4)))
+    # A put that changes nothing is a record on moto alone; AWS's engine makes none of it.
+    assert len(streamed()) - len(records) == (0 if ENGINE else 2)
+    assert failures(aggregated()) == [] and dump("rollups") == before
 
 
 def test_persons_and_any_other_number_of_an_event_are_counted() -> None:
@@ -125,6 +128,7 @@ def test_an_event_received_again_leaves_the_minute_that_it_was_counted_in() -> N
 
 def test_devices_are_entered_once_with_their_kind() -> None:
     persisted(readings(1), readings(2), readings(3, device="pi-2"), events(event(1, 1)))
+    fresh_container()  # aggregate's own
     writes: list[str] = []
     Refusing("dynamodb", lambda operation, request: writes.append(operation))
     assert failures(aggregated(streamed_before := streamed_by_real())) == []
@@ -192,8 +196,9 @@ def test_a_sum_beyond_what_dynamodb_holds_is_kept() -> None:
 @given(st.lists(st.lists(st.tuples(st.integers(0, 1200), exact_numbers), min_size=1, max_size=4), min_size=1,
                 max_size=4))
 def test_roll_ups_are_the_totals_of_all_rows_however_batched(batches: list[list[tuple[int, Decimal]]]) -> None:
-    for item in dump("rollups"):
-        table.client("dynamodb").delete_item(TableName="rollups", Key={"pk": item["pk"], "sk": item["sk"]})
+    for name in ("readings", "rollups"):
+        for item in dump(name):
+            table.client("dynamodb").delete_item(TableName=name, Key={"pk": item["pk"], "sk": item["sk"]})
     since = len(streamed())
     rows = [[row(n, {})._replace(values={"x": value}, number=i) for i, (n, value) in enumerate(one)] for one in batches]
     bodies = {by_rule(sealed("readings", {"pi-1": one})) for one in rows}
@@ -202,7 +207,7 @@ def test_roll_ups_are_the_totals_of_all_rows_however_batched(batches: list[list[
     whole = rollups.totals([one for some in distinct for one in some])
     got = {key: found["x"] for key, found in minutes().items()}
     assert {key: total._replace(sum=0) for key, total in got.items()} == {
-        table.minute_text(minute)[11:16]: total._replace(sum=0) for (minute, _), total in whole.items()}
+        table_rollups.minute_text(minute)[11:16]: total._replace(sum=0) for (minute, _), total in whole.items()}
     for (minute, _), total in whole.items():
         most = max(abs(total.min), abs(total.max)) * total.n
-        assert abs(got[table.minute_text(minute)[11:16]].sum - total.sum) <= most * Decimal("1E-32")
+        assert abs(got[table_rollups.minute_text(minute)[11:16]].sum - total.sum) <= most * Decimal("1E-32")

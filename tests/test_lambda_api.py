@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract import alerts, numbers, payloads, routes
-from lambdas import api, table
+from lambdas import api, api_request, table
+from tests import api_rig
+from tests.api_rig import ACCESS, call, get, readings, refused, store
 from tests.cloud_tables import (
     EXAMPLES,
     OUTBOX,
@@ -22,11 +24,9 @@ from tests.cloud_tables import (
     alerted,
     anomaly,
     by_rule,
-    cloud,
     dump,
     event,
     failures,
-    items,
     persisted,
     row,
     sealed,
@@ -35,54 +35,14 @@ from tests.cloud_tables import (
 from tests.number_strategies import exact_numbers
 from tests.test_lambda_persist import Refusing
 
+archive = api_rig.archive
 READINGS, ROLLUPS = "/sites/{site}/devices/{device}/readings", "/sites/{site}/devices/{device}/rollups"
 PI = {"site": SITE, "device": "pi-1"}
 
 
 @pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        yield
-
-
-def call(route: str, path: dict[str, str] | None = None, body: str | None = None,
-         headers: dict[str, str] | None = None, encoded: bool = False, **query: Any) -> tuple[int, Any, dict[str, str]]:
-    """(status, decoded body, headers) of one request in payload format 2.0."""
-    method, _, template = route.partition(" ")
-    raw_path = template.format(**path or {})
-    answer = api.handler({
-        "version": "2.0", "routeKey": route, "rawPath": raw_path, "rawQueryString": "", "headers": headers or {},
-        "pathParameters": path, "queryStringParameters": {k.rstrip("_"): str(v) for k, v in query.items()} or None,
-        "requestContext": {"http": {"method": method, "path": raw_path}}, "body": body, "isBase64Encoded": encoded,
-    }, None)
-    return answer["statusCode"], numbers.loads(answer["body"]), answer["headers"]
-
-
-def get(path: str, parameters: dict[str, str] | None = None, **query: Any) -> Any:
-    status, answer, headers = call(f"GET {path}", parameters, **query)
-    assert (status, headers["content-type"]) == (200, "application/json"), answer
-    return answer
-
-
-def post(body: Any, **headers: str) -> tuple[int, Any]:
-    text = body if isinstance(body, str) else numbers.dumps(body)
-    return call("POST /data", None, text, {key.replace("_", "-"): value for key, value in headers.items()})[:2]
-
-
-def refused(status: int, route: str, path: dict[str, str] | None = None, **arguments: Any) -> str:
-    """The detail of a refusal, which is application/problem+json."""
-    got, problem, headers = call(route, path, **arguments)
-    assert (got, problem["status"], headers["content-type"]) == (status, status, "application/problem+json"), problem
-    assert set(problem) == {"type", "title", "status", "detail"}
-    return str(problem["detail"])
-
-
-def store(*bodies: str) -> None:
-    assert failures(persisted(*bodies)) == [] and failures(aggregated()) == []
-
-
-def readings(*rows: Any, device: str = "pi-1") -> str:
-    return by_rule(sealed("readings", {device: list(rows)}))
+def tables(archive: api_rig.Archive) -> Iterator[None]:
+    yield
 
 
 # --- the golden answers: what the dashboard and other consumers are built on
@@ -175,7 +135,7 @@ def test_from_and_to_choose_by_the_moment_that_the_roll_ups_use() -> None:
 
 
 def test_a_range_with_little_in_it_is_looked_for_a_bounded_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "MAX_LEFT_OUT", 10)
+    monkeypatch.setattr(api_request, "MAX_LEFT_OUT", 10)
     store(readings(*[row(n, {"sensor2": n}) for n in range(50)]))
     read, page = [], get(READINGS, PI, to="1795332240.2")
     assert page["readings"] == [] and page["next"]
@@ -275,72 +235,6 @@ def test_a_cameras_events_keep_the_order_of_their_receive_numbers_when_its_clock
     assert [one["persons_detected"] for one in get("/data")] == [3, 2, 1]
 
 
-def test_a_posted_event_is_stored_and_listed() -> None:
-    sent = {"device_id": "door", "timestamp": "2001-11-22T07:24:00+01:00", "persons_detected": 2,
-            "lux": Decimal("310.50"), "zone": "gate"}
-    assert post(sent) == (201, sent) and get("/data") == [sent]
-    [item] = items("readings")
-    assert (item["pk"], item["site"], item["at"], item["values"]) == (
-        "api#door", "api", 1006410240000, {"persons_detected": 2, "lux": Decimal("310.5")})
-    assert failures(aggregated()) == []
-    [minute] = get(ROLLUPS, {"site": "api", "device": "door"}, from_=item["received"] // 60_000 * 60)["rollups"]
-    assert minute["fields"]["persons_detected"]["n"] == 1 and minute["untrusted"]
-
-
-def test_a_posted_event_without_a_timestamp_is_stamped_by_the_server() -> None:
-    before_ms = int(time.time() * 1000)
-    status, stored = post('{"device_id":"door","persons_detected":2}')
-    assert status == 201 and stored["timestamp"].endswith("Z")
-    assert before_ms <= payloads.at_ms(stored["timestamp"]) <= time.time() * 1000
-    assert get("/data") == [stored]
-
-
-def test_an_idempotency_key_makes_a_repeat_the_same_item() -> None:
-    event_ = {"device_id": "door", "persons_detected": 2}
-    first = post(event_, idempotency_key="k1")
-    assert post(event_, Idempotency_Key="k1") == first and len(dump("readings")) == 1
-    assert post(event_, idempotency_key="k2") != first and len(dump("readings")) == 2
-    assert post({**event_, "device_id": "gate"}, idempotency_key="k1")[0] == 201
-    assert post({**event_, "persons_detected": 3}, idempotency_key="k1")[0] == 422
-    assert post({**event_, "timestamp": 5}, idempotency_key="k1")[0] == 422
-    assert post(event_)[1] != post(event_)[1] and len(dump("readings")) == 5
-
-
-def test_a_base64_body_is_taken() -> None:
-    text = '{"device_id":"tür","timestamp":1,"persons_detected":2}'
-    body = base64.b64encode(text.encode()).decode()
-    assert call("POST /data", body=body, encoded=True)[:2] == (201, json.loads(text))
-    assert "JSON" in refused(400, "POST /data", body="%%%", encoded=True)
-
-
-@pytest.mark.parametrize(("body", "status", "detail"), (
-    ("", 400, "broken JSON"), ("[]", 400, "not an object"), ('{"persons_detected":1}', 400, "missing device_id"),
-    ('{"device_id":"a"}', 400, "missing persons_detected"),
-    ('{"device_id":"a","persons_detected":"1"}', 400, "not a number"),
-    ('{"device_id":"a/b","persons_detected":1}', 400, "bad device id"),
-    ('{"device_id":"a","persons_detected":NaN}', 400, "not a number"),
-    ('{"device_id":"a","persons_detected":1,"timestamp":"noon"}', 400, "bad timestamp"),
-    ('{"device_id":"a","persons_detected":1,"timestamp":null}', 400, "bad timestamp"),
-    ('{"device_id":"a","persons_detected":1e999}', 400, "number out of range"),
-    ('{"device_id":"a","persons_detected":1,"x":"%s"}' % ("x" * 70_000), 413, "expected at most 65536"),
-))
-def test_a_bad_event_is_refused_with_the_reason(body: str, status: int, detail: str) -> None:
-    assert detail in refused(status, "POST /data", body=body) and dump("readings") == []
-
-
-@pytest.mark.parametrize("content_type", ("text/plain", "application/x-www-form-urlencoded", "application/jsonx"))
-def test_only_json_is_taken(content_type: str) -> None:
-    body = '{"device_id":"a","persons_detected":1}'
-    assert "Content-Type" in refused(415, "POST /data", body=body, headers={"content-type": content_type})
-    assert post(body, content_type="Application/JSON; charset=utf-8")[0] == 201
-
-
-@pytest.mark.parametrize("key", ("", "k" * 256))
-def test_an_idempotency_key_has_bounds(key: str) -> None:
-    body = '{"device_id":"a","persons_detected":1}'
-    assert "Idempotency-Key" in refused(400, "POST /data", body=body, headers={"idempotency-key": key})
-
-
 # --- questions that cannot be answered
 
 def code(value: Any) -> str:
@@ -369,9 +263,23 @@ def test_the_epoch_is_a_moment_like_any_other() -> None:
     assert len(get(READINGS, PI, from_="0")["readings"]) == 1
 
 
+@pytest.mark.parametrize("claims", ({}, {**ACCESS, "token_use": "id"}, {"sub": "ann"}))
+def test_only_an_access_token_opens_a_route(claims: dict[str, str]) -> None:
+    store(readings(row(1, {"sensor2": 1})))
+    for route in routes.API:
+        if route not in routes.OPEN:
+            path = PI if "{" in route[1] else None
+            detail = refused(401, " ".join(route), path, claims=claims, body='{"device_id":"a","persons_detected":1}')
+            assert "access token" in detail
+    assert call("GET /data", claims=claims)[2]["www-authenticate"].startswith("Bearer")
+    assert call("GET /health", claims=claims)[0] == 200 and len(dump("readings")) == 1
+
+
 def test_a_wrong_range_or_day_is_named() -> None:
     assert "from" in refused(400, f"GET {ROLLUPS}", PI, from_=1795332300, to=1795332300)
     assert "UTC day" in refused(400, "GET /alerts", day="22.11.2026")
+    assert "no such day" in refused(400, "GET /alerts", day="2026-02-30")
+    assert "bad device id" in refused(400, "GET /data", device_id="a#b")
 
 
 def test_a_device_that_was_never_heard_of_is_not_found_but_an_empty_range_is_empty() -> None:
@@ -380,6 +288,8 @@ def test_a_device_that_was_never_heard_of_is_not_found_but_an_empty_range_is_emp
         assert "GET /devices" in refused(404, f"GET {path}", {"site": SITE, "device": "pi-7"})
         assert "GET /devices" in refused(404, f"GET {path}", {"site": "elsewhere", "device": "pi-1"})
         assert "bad device id" in refused(400, f"GET {path}", {"site": SITE, "device": "a#b"})
+        for site in ("", "s" * 129, "a#b", "a\nb"):
+            assert "names no site" in refused(400, f"GET {path}", {"site": site, "device": "pi-1"})
     assert get(ROLLUPS, PI, from_="2001-01-01T00:00Z", to="2001-01-02T00:00Z")["rollups"] == []
     assert get(READINGS, PI, from_="2027-01-01T00:00Z")["readings"] == []
 

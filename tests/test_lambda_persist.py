@@ -1,6 +1,7 @@
 """persist: batches from SQS become items, exactly and the same each time; then, and only then, the receipt goes out."""
 import json
 import os
+import random
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -136,7 +137,9 @@ def test_items_left_unprocessed_are_tried_again() -> None:
     asked: list[int] = []
 
     def half(operation: str, request: Any) -> Any:
-        waiting = request["RequestItems"]["readings"]
+        waiting = request["RequestItems"].get("readings", [])
+        if not waiting:  # the list of devices
+            return None
         asked.append(len(waiting))
         if len(waiting) == 1:
             return None
@@ -230,14 +233,15 @@ def test_the_largest_batch_fits_into_an_item(text: str) -> None:
     """128 KiB may be written in escapes of up to six bytes a letter when the rule has written it anew, unescaped."""
     overhead = len(sealed("readings", {"d" * 128: [row(1, {"sensor2": 1}, extra={"text": ""})]}))
     length = (batch.MAX_BYTES - overhead) // len(text.encode())
+    noise = "".join(random.Random(1).choices((text, "a", "b", "c"), (7, 1, 1, 1), k=length))  # it is compressed
     series = batch.pack("d" * 128, [row(1, {"sensor2": 1}, extra={"text": ""})])
     raw = json.dumps({"v": 1, "id": "0" * 24, "outbox": OUTBOX, "kind": "readings", "site": "s" * 128,
-                      "series": [{**json.loads(series), "extra": [[0, {"text": text * length}]]}]}, ensure_ascii=False)
+                      "series": [{**json.loads(series), "extra": [[0, {"text": noise}]]}]}, ensure_ascii=False)
     assert failures(persisted(raw)) == []
     [item] = dump("readings")
     size_bytes = sum(len(key) + len(str(next(iter(value.values())))) for key, value in item.items())
-    assert 100_000 < size_bytes < 400 * 1024
-    assert table.rows_of(items("readings")[0])[0].extra == {"text": text * length}
+    assert 5_000 < size_bytes < 400 * 1024
+    assert table.rows_of(items("readings")[0])[0].extra == {"text": noise}
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

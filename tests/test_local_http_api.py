@@ -62,11 +62,11 @@ def make(functions: Any, *routes: str, properties: dict[str, Any] | None = None,
     return api
 
 
-def serve(api: HttpApi, functions: Any, story: Story) -> None:
+def serve(api: HttpApi, functions: Any, story: Story, host: str = "127.0.0.1") -> None:
     """Run a story with a client of the started API."""
 
     async def main() -> None:
-        await api.start(0)
+        await api.start(0, host)
         try:
             async with httpx.AsyncClient(base_url=api.endpoint, timeout=20) as client:
                 await asyncio.wait_for(story(client, functions), 30)

@@ -38,6 +38,7 @@ class RecordingFunction:
         self.concurrency = concurrency
         self.settings = SimpleNamespace(timeout_s=1)
         self.batches: list[list[dict[str, Any]]] = []
+        self.iterator_ages_ms: list[float] = []
         self.released = asyncio.Event()
         self.released.set()
         self._handler = handler
@@ -360,7 +361,8 @@ def test_a_change_becomes_a_full_stream_event(moto: Callable[[str], Any]):
         assert isinstance(change["SequenceNumber"], str)
         assert (records[0]["eventSource"], records[0]["awsRegion"]) == ("aws:dynamodb", "eu-north-1")
         assert records[0]["eventSourceARN"] == table.stream_arn
-        assert poller.idle()
+        assert poller.idle() and len(function.iterator_ages_ms) == len(function.batches)
+        assert all(-2000 < age_ms < 30_000 for age_ms in function.iterator_ages_ms), "for the metric IteratorAge"
 
     with_stream(moto, "shape", lambda records: None, {}, story)
 

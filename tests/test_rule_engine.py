@@ -3,14 +3,18 @@
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from boto3.dynamodb.types import Binary, TypeDeserializer
+from moto import mock_aws
 
-from local_cloud.actions import Actions
+from local_cloud.actions import REFUSED, Actions
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.firehose import FirehoseService
 from local_cloud.functions import FunctionService
@@ -36,7 +40,7 @@ class Published:
 class World:
     """The services that actions write to; what moto and the gateway would take is kept in lists."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, dynamodb: Any = None) -> None:
         self.objects: list[tuple[str, str, bytes, dict[str, str]]] = []
         self.items: list[dict[str, Any]] = []
         self.notified: list[tuple[str, str, str]] = []
@@ -45,7 +49,8 @@ class World:
         self.queues = QueueService("123456789012", "eu-north-1", "http://127.0.0.1:1")
         self.firehose = FirehoseService("123456789012", "eu-north-1", self.s3_put)
         self.functions = FunctionService("123456789012", "eu-north-1", {}, tmp_path / "logs")
-        actions = Actions(self.queues, self.firehose, self.functions, self.s3_put, self, self.sns_publish, self.publish)
+        actions = Actions(self.queues, self.firehose, self.functions, self.s3_put, dynamodb or self, self.sns_publish,
+                          self.publish)
         self.engine = RuleEngine("123456789012", "eu-north-1", actions, retry_delays_s=(0.01, 0.01))
 
     def s3_put(self, bucket: str, key: str, body: bytes, extra: Mapping[str, str]) -> None:
@@ -76,9 +81,9 @@ class World:
         return [message.body for message in await self.queues.by_name(name).receive(10)]
 
 
-def run(tmp_path: Path, story: Callable[[World], Coroutine[Any, Any, None]]) -> None:
+def run(tmp_path: Path, story: Callable[[World], Coroutine[Any, Any, None]], dynamodb: Any = None) -> None:
     async def main() -> None:
-        world = World(tmp_path)
+        world = World(tmp_path, dynamodb)
         try:
             await asyncio.wait_for(story(world), 30)
         finally:
@@ -301,3 +306,63 @@ def test_names_of_rules(tmp_path: Path):
         world.rule("edgecloud_readings", "SELECT *")
     with pytest.raises(DeployError, match="must match"):
         world.rule("with-hyphen", "SELECT *")
+
+
+def _plain(value: dict[str, Any]) -> Any:
+    plain = TypeDeserializer().deserialize(value)
+    return bytes(plain) if isinstance(plain, Binary) else plain
+
+
+@pytest.mark.parametrize(("properties", "payloads", "expected"), [
+    ({"HashKeyField": "pk", "HashKeyValue": "${topic(2)}"}, [b'{"n":1.5}', b'{"n":2}'],
+     [{"pk": "pi", "payload": {"n": 2}}]),
+    ({"HashKeyField": "pk", "HashKeyValue": "${topic(2)}", "RangeKeyField": "sk", "RangeKeyValue": "${n}",
+      "RangeKeyType": "NUMBER", "PayloadField": "told"}, [b'{"n":1}', b'{"n":2}'],
+     [{"pk": "pi", "sk": 1, "told": {"n": 1}}, {"pk": "pi", "sk": 2, "told": {"n": 2}}]),
+    ({"HashKeyField": "pk", "HashKeyValue": "${topic(2)}", "Operation": "${do}"},
+     [b'{"do":"insert"}', b'{"do":"update"}'], [{"pk": "pi", "payload": {"do": "update"}}]),
+    ({"HashKeyField": "pk", "HashKeyValue": "${topic(2)}", "Operation": "${do}"},
+     [b'{"do":"INSERT"}', b'{"do":"DELETE"}'], []),
+    ({"HashKeyField": "pk", "HashKeyValue": "${topic(2)}"}, [b"\x00no json"],
+     [{"pk": "pi", "payload": b"\x00no json"}]),
+])
+def test_the_dynamodb_action_writes_one_column_beside_its_key(tmp_path: Path, properties: dict[str, Any],
+                                                              payloads: list[bytes], expected: list[dict[str, Any]]):
+    keys = {"pk": "S"} | ({"sk": "N"} if "RangeKeyField" in properties else {})
+
+    async def story(world: World) -> None:
+        world.rule("one", "SELECT * FROM 'a/+'",
+                   {"DynamoDB": {"TableName": "told", "RoleArn": "r", **properties}})
+        for payload in payloads:
+            await world.engine.handle(Published("a/pi", payload))
+        assert world.engine.rule("one").counters["failed_tries"] == 0
+
+    with mock_aws():
+        client = boto3.client("dynamodb", "eu-north-1", aws_access_key_id="a", aws_secret_access_key="b")
+        client.create_table(
+            TableName="told", BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": kind} for name, kind in keys.items()],
+            KeySchema=[{"AttributeName": name, "KeyType": kind}
+                       for name, kind in zip(keys, ("HASH", "RANGE"), strict=False)])
+        run(tmp_path, story, client)
+        told = [{name: _plain(value) for name, value in item.items()}
+                for item in client.scan(TableName="told")["Items"]]
+    assert sorted(told, key=str) == expected
+
+
+def test_a_dynamodb_action_with_an_operation_that_is_none_fails(tmp_path: Path):
+    async def story(world: World) -> None:
+        world.rule("one", "SELECT * FROM 'a'", {"DynamoDB": {
+            "TableName": "t", "RoleArn": "r", "HashKeyField": "pk", "HashKeyValue": "x", "Operation": "${do}"}})
+        await world.engine.handle(Published("a", b'{"do":"UPSERT"}'))
+        await world.engine.drain()
+        assert world.engine.rule("one").counters["failed_actions"] == 1
+        assert world.items == []
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSED))
+def test_every_other_documented_action_says_why_it_does_not_start(tmp_path: Path, kind: str):
+    with pytest.raises(Unsupported, match=re.escape(REFUSED[kind])):
+        World(tmp_path).rule("r", "SELECT * FROM 'a'", {kind: {}})

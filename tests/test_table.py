@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from contract import batch, numbers
 from contract.errors import BadPayload
 from contract.rollups import Total
-from lambdas import table
+from lambdas import table, table_rollups
 from tests.cloud_tables import EXAMPLES, SITE, T0_MS, anomaly, cloud, event, row
 from tests.number_strategies import exact_numbers
 
@@ -43,7 +43,7 @@ def _series() -> dict[str, object]:
 
 
 def test_minutes_and_days_are_utc() -> None:
-    assert table.minute_key(T0_MS) == "m#2026-11-22T07:24Z" and table.day_text(T0_MS) == "2026-11-22"
+    assert table_rollups.key("minute", T0_MS) == "m#2026-11-22T07:24Z" and table.day_text(T0_MS) == "2026-11-22"
     assert table.day_text(T0_MS + 17 * 3_600_000) == "2026-11-23"
 
 
@@ -68,8 +68,8 @@ def test_entries_of_a_minute_are_summed() -> None:
     two = {"t": Total(1, Decimal(-3), Decimal(-3), Decimal(-3), 0),
            "u": Total(1, Decimal(1), Decimal(1), Decimal(1), 0)}
     item = {"pk": "s#d", "sk": "m#2026-11-22T07:24Z", "expires_at": Decimal(9), "untrusted": True,
-            "a" * 24: table.minute_entry(one), "b" * 24: table.minute_entry(two)}
-    assert table.minute_totals(table.from_attributes(table.to_attributes(item))) == {
+            "a" * 24: table_rollups.entry(one), "b" * 24: table_rollups.entry(two)}
+    assert table_rollups.totals_of(table.from_attributes(table.to_attributes(item))) == {
         "t": Total(3, Decimal("-1.5"), Decimal(-3), Decimal(1), 1), "u": two["u"]}
 
 

@@ -351,7 +351,7 @@ def test_live_data_leaves_backfill_its_share(tmp_path: Path) -> None:
             one.parts.shipments.seal(f"{index:024d}", b"x", route="readings", lane=lane, counts={"a": 1}, oldest_ms=0,
                                      row_ids=[])
         for _ in range(20):
-            shipment = one.uplink._next()
+            shipment = one.uplink._outgoing._next()
             assert shipment
             lanes.append(shipment.lane)
             shipment.due_s = float("inf")

@@ -9,6 +9,7 @@ import pytest
 from contract import routes
 from infra.nodejs import use_nodejs
 from tests.synthesized import ROOT, assembly, resources, template
+from tests.test_architecture import SHARED
 
 use_nodejs()
 
@@ -17,12 +18,15 @@ from aws_cdk import aws_lambda as lambda_  # noqa: E402
 
 from infra.functions import package  # noqa: E402
 
-NAMES = ("aggregate", "alert", "api", "persist", "status")
+NAMES = ("aggregate", "alert", "api", "hours", "persist", "status", "watch")
+TABLES = sorted(f"lambdas/{path.name}" for path in (ROOT / "lambdas").glob("table*.py"))
 CONTRACT = sorted(f"contract/{path.name}" for path in (ROOT / "contract").glob("*.py"))
 
 
 def expected(name: str) -> list[str]:
-    return sorted([*CONTRACT, "lambdas/__init__.py", f"lambdas/{name}.py", "lambdas/table.py"])
+    further = [path.relative_to(ROOT).as_posix() for one in (name, *SHARED.get(name, ()))
+               for path in (ROOT / "lambdas").glob(f"{one}_*.py")]
+    return sorted([*CONTRACT, "lambdas/__init__.py", f"lambdas/{name}.py", *further, *TABLES])
 
 
 def files(folder: Path) -> list[str]:
@@ -38,7 +42,7 @@ def packaged() -> dict[str, Path]:
 
 
 def test_every_file_of_lambdas_is_a_function_and_the_other_way_round() -> None:
-    there = {path.stem for path in (ROOT / "lambdas").glob("*.py")} - {"__init__", "table"}
+    there = {path.stem.partition("_")[0] for path in (ROOT / "lambdas").glob("[!_]*.py")} - {"table"}
     assert there == set(packaged()) == set(NAMES)
     assert {route.handler for route in routes.ROUTES} < there
 

@@ -29,6 +29,7 @@ FAMILIAR_SIGMA = 2.5
 ESTABLISHED = WINDOW  # readings at a level before it is remembered
 IMPROBABLE = 1e-4  # for a flat line: as improbable as a reading at 4 sigma
 FORGET_RUNS = 200.0  # readings outside, after which half of what was learned of runs has faded
+_NOT_STATE = ("_forest", "_models", "_grew")
 
 
 class ForestDetector:
@@ -47,6 +48,7 @@ class ForestDetector:
         self._known: list[float] = []
         self._since_new = 0
         self._flatline = Flatline(IMPROBABLE)
+        self._grew = False  # was a forest grown for this reading?
 
     def update(self, value: float, at_ms: int) -> Verdict:
         """Take in one value and judge it. score: 0 at the band's edge, -1 at twice its distance, and so on."""
@@ -56,8 +58,7 @@ class ForestDetector:
         if 0 < change < math.inf:
             self._band.seen(change)
         self._window.append(value)
-        retrained = self._count % REFIT_EVERY == 0
-        if retrained:
+        if self._count % REFIT_EVERY == 0:
             self._grown_on = array("d", self._window)
             self._models.take(self)
         if self._count <= WARM_UP:
@@ -65,11 +66,12 @@ class ForestDetector:
             self._flatline.learn()
             if self._count == WARM_UP:
                 self._band.settle(list(self._window))
-            return Verdict(False, None, retrained)
+            return Verdict(False)
+        self._grew = False
         verdict = self._judge(value)
         if self._count % LOOK_EVERY == 0:
             self._band.look()
-        return verdict._replace(retrained=True) if retrained else verdict
+        return verdict._replace(retrained=True) if self._grew else verdict
 
     def update_many(self, readings: list[tuple[float, int]]) -> list[Verdict]:
         """As `update` for each."""
@@ -110,7 +112,9 @@ class ForestDetector:
 
     def _agrees(self, value: float) -> bool:
         """Does the forest call it an outlier too?"""
-        model = self._models.take(self) or self._forest.fit(self._grown_on)
+        model = self._models.take(self)
+        if model is None:
+            self._grew, model = True, self._forest.fit(self._grown_on)
         self._models.keep(self, model)
         return model.is_anomaly(value)
 
@@ -173,7 +177,7 @@ class ForestDetector:
 
     def state(self) -> str:
         """All that later verdicts depend on; the forest is grown again when it is needed."""
-        members = {name: value for name, value in vars(self).items() if name not in ("_forest", "_models")}
+        members = {name: value for name, value in vars(self).items() if name not in _NOT_STATE}
         members.update(_window=list(self._window), _outside=list(self._outside), _grown_on=self._grown_on.tolist(),
                        _band=self._band.state(), _flatline=self._flatline.state())
         return json.dumps(members)

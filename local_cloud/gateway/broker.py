@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 REMEMBERED_CONNECTS = 1000
 Authorize = Callable[[str, str], bool]  # (IoT action without "iot:", topic or filter)
 OnPublish = Callable[[Publish], "Awaitable[None] | None"]
+Metered = Callable[[str, str, int], None]  # kind, topic or client id, bytes: as cost/meter.py reads them
+
+
+def unmetered(kind: str, name: str, size_bytes: int) -> None:
+    """Nobody bills a LAN."""
+
+
+def unnoticed(connection: Connection) -> None:
+    """A LAN broker tells nobody who is there."""
 
 
 class Refused(Exception):
@@ -56,6 +65,9 @@ class Broker:
         self.on_publish = on_publish
         self.faults = faults or Faults()
         self.counters = Counters()
+        self.metered: Metered = unmetered
+        self.came: Callable[[Connection], None] = unnoticed  # a client was admitted, …
+        self.gone: Callable[[Connection], None] = unnoticed  # … and its connection has ended
         self.sessions: dict[str, Session] = {}
         self.retained: dict[str, Publish] = {}
         self.connections: set[Connection] = set()
@@ -101,11 +113,15 @@ class Broker:
         session.expiry_s = expiry_s
         session.connection = connection
         self.changes += 1
+        self.metered("message", "CONNECT", 0)
+        self.metered("connected", connect.client_id, 0)
+        self.came(connection)
         return session, resumed
 
     def release_session(self, session: Session) -> None:
         """The connection is gone: the session ends, or stays until it expires."""
         session.connection = None
+        self.metered("disconnected", session.client_id, 0)
         if session.expiry_s == 0:
             self.end_session(session)
         elif session.expiry_s is not None:
@@ -170,6 +186,8 @@ class Broker:
         """Retain, route and hand on one permitted message; await the result, if any, before acknowledging it."""
         self.counters.publishes += 1
         if message.rule_name is None:
+            if message.client_id or not message.topic.startswith("$"):  # what IoT itself tells is free to tell
+                self.metered("message", message.topic, len(message.payload))
             if message.retain:
                 self._retain(message)
             self.route(message)

@@ -51,6 +51,7 @@ class Connection(asyncio.Protocol):
         self.will: p.Will | None = None
         self.reason_strings = True
         self.closed = False
+        self.ended_by: int | None = None  # reason code of the DISCONNECT; SUCCESS: the client's own; None: none
         self.write_paused = False
         self.inbound = Inbound(self)
         self.outbound = Outbound(self)
@@ -186,6 +187,7 @@ class Connection(asyncio.Protocol):
             session.expiry_s = self.broker.capped_expiry_s(wanted_s)
         if packet.reason_code != p.DISCONNECT_WITH_WILL:
             self.will = None
+        self.ended_by = p.SUCCESS
         self.leave("client disconnected")
         self.close()
 
@@ -251,6 +253,7 @@ class Connection(asyncio.Protocol):
         if self.version == MQTT_5 and self.session is not None:
             reason = {"reason_string": text[:LONGEST_REASON]} if text and self.reason_strings else {}
             self.send(p.Disconnect(reason_code, reason))
+        self.ended_by = reason_code
         self.leave(text)
         self.close()
 
@@ -287,3 +290,4 @@ class Connection(asyncio.Protocol):
             if self.will is not None:
                 self.inbound.publish_will(self.will)
             self.broker.release_session(session)
+            self.broker.gone(self)

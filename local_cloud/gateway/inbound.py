@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from local_cloud.gateway import packets as p
+from local_cloud.gateway import shadows
 from local_cloud.gateway.faults import PubackFault
 from local_cloud.gateway.limits import TokenBucket
 from local_cloud.gateway.messages import Publish, forwardable
@@ -138,7 +139,7 @@ class Inbound:
         rule_name: str | None = None
         if connection.broker.rules.reserved_topics and topic.startswith("$"):
             rule_name, topic = split_basic_ingest(topic)
-            if rule_name is None or not RULE_NAME.match(rule_name):
+            if not (RULE_NAME.match(rule_name) if rule_name else shadows.asked(topic)):
                 raise Rejected(p.TOPIC_NAME_INVALID, f"reserved topic {topic!r} is not offered here")
             if packet.retain:
                 raise Rejected(p.TOPIC_NAME_INVALID, f"a reserved topic cannot be retained: {packet.topic!r}")

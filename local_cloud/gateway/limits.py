@@ -32,6 +32,7 @@ class Limits:
     stored_messages_per_s: float | None = 10  # replayed after a reconnect
     topic_aliases: int = 8
     message_expiry_max_s: int | None = 604_800
+    shadow_requests_per_s: float | None = 20  # per thing
 
     @classmethod
     def lifted(cls) -> Limits:

@@ -36,7 +36,9 @@ class Outbound:
         session = self.connection.session
         if session is None:
             return
-        if session.acknowledge(packet_id):
+        delivery = session.in_flight.get(packet_id)
+        if session.acknowledge(packet_id) and delivery is not None:
+            self.connection.broker.metered("message", delivery.message.topic, 0)
             self.connection.broker.changes += 1
             self.drain(session)
 
@@ -106,6 +108,7 @@ class Outbound:
         if delivery.qos:
             session.in_flight[delivery.packet_id] = delivery
         connection.broker.counters.delivered += 1
+        connection.broker.metered("message", message.topic, len(message.payload))
         connection.send_bytes(data)
 
     def _properties(self, delivery: Delivery) -> Properties:

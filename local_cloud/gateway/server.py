@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import logging
 import ssl
+from collections.abc import Awaitable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -17,10 +19,12 @@ from local_cloud.gateway import packets as p
 from local_cloud.gateway.broker import Admission, Broker, OnPublish, Refused
 from local_cloud.gateway.connection import Connection
 from local_cloud.gateway.faults import LINK_BLACK_HOLE, LINK_CUT, LINK_UP, Counters, Faults
+from local_cloud.gateway.lifecycle import Lifecycle
 from local_cloud.gateway.limits import AWS_RULES, Limits, Rules
 from local_cloud.gateway.messages import Publish
 from local_cloud.gateway.registry import ACTIVE, Registry
 from local_cloud.gateway.rights import Rights
+from local_cloud.gateway.shadows import Shadows, asked
 from local_cloud.gateway.topics import is_topic_name, split_basic_ingest
 from local_cloud.pki import LocalCa
 
@@ -38,7 +42,14 @@ class Gateway:
     def __init__(self, registry: Registry, limits: Limits, on_publish: OnPublish, ca: LocalCa,
                  faults: Faults | None = None, rules: Rules = AWS_RULES) -> None:
         self.registry = registry
-        self.broker = Broker(rules, limits, self._admit, on_publish, faults)
+        self.broker = Broker(rules, limits, self._admit, self._published, faults)
+        self.shadows = Shadows(registry.things, partial(self._announce, qos=1),
+                               lambda: self.limits.shadow_requests_per_s,
+                               metered=lambda name, size_bytes: self.broker.metered("shadow", name, size_bytes))
+        self.lifecycle = Lifecycle(self._announce)
+        self.broker.came, self.broker.gone = self.lifecycle.came, self.lifecycle.gone
+        self._on_publish = on_publish
+        self._telling: set[asyncio.Future[None]] = set()
         self.port = 0
         self._ca = ca
         self._context: ssl.SSLContext | None = None
@@ -100,14 +111,40 @@ class Gateway:
         Returns when the rule engine has taken it. ValueError for a topic or QoS that AWS would refuse.
         """
         rule_name, name = split_basic_ingest(topic)
-        if not is_topic_name(topic) or (topic.startswith("$") and not rule_name):
-            raise ValueError(f"cannot publish to topic {topic!r}: no wildcards and no reserved topics but $aws/rules/…")
+        if not is_topic_name(topic) or (topic.startswith("$") and not rule_name and not asked(topic)):
+            raise ValueError(f"cannot publish to topic {topic!r}: no wildcards and no reserved topics but $aws/rules/… "
+                             "and a shadow's get, update and delete")
         if qos not in (0, 1):
             raise ValueError(f"cannot publish with QoS {qos}: 0 or 1 expected")
         result = self.broker.accept(Publish(name, payload, qos, retain, rule_name=rule_name,
                                             properties=dict(properties or {})))
         if result is not None:
             await result
+
+    def _published(self, message: Publish) -> Awaitable[None] | None:
+        """Every accepted message: to the rule engine, and what asks for a shadow to the shadows."""
+        result = self._on_publish(message)
+        if message.rule_name is None and (request := asked(message.topic)):
+            self.shadows.answer(request, message.payload)
+        return result
+
+    def _announce(self, topic: str, payload: bytes, qos: int = 0) -> None:
+        """A lifecycle event or what a shadow answers, to subscribers and the rule engine; it is nobody's publish."""
+        message = Publish(topic, payload, qos)
+        self.broker.route(message)
+        self._keep(self._on_publish(message))
+
+    def _keep(self, result: Awaitable[None] | None) -> None:
+        if result is not None:
+            future = asyncio.ensure_future(result)
+            self._telling.add(future)
+            future.add_done_callback(self._told)
+
+    def _told(self, future: asyncio.Future[None]) -> None:
+        self._telling.discard(future)
+        if not future.cancelled() and (error := future.exception()) is not None:
+            LOG.error("handling a message of AWS IoT's own failed", exc_info=error)
+            self.counters.failed += 1
 
     def disconnect(self, client_id: str) -> bool:
         """End a client's connection by administrative action; False when it has none."""

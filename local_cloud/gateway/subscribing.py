@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from local_cloud.gateway import lifecycle, shadows
 from local_cloud.gateway import packets as p
 from local_cloud.gateway.packets import MQTT_5
 from local_cloud.gateway.session import Delivery, Session
@@ -44,6 +45,7 @@ def subscribe(connection: Connection, packet: p.Subscribe) -> None:
         retained += [Delivery(message, min(message.qos, wanted.qos), True)
                      for message in broker.subscribe(session, wanted)]
     connection.send(p.Suback(packet.packet_id, codes))
+    broker.metered("message", "SUBSCRIBE", 0)
     session.queue.extend(retained)
     connection.deliver()
 
@@ -55,7 +57,8 @@ def _refusal(connection: Connection, session: Session, topic_filter: str) -> int
         return p.TOPIC_FILTER_INVALID
     if topic_filter.startswith("$share/"):
         return p.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-    if rules.reserved_topics and topic_filter.startswith("$"):
+    offered = shadows.may_be_subscribed(topic_filter) or topic_filter.startswith(lifecycle.PREFIX + "/")
+    if rules.reserved_topics and topic_filter.startswith("$") and not offered:
         return p.TOPIC_FILTER_INVALID  # nobody subscribes to Basic Ingest, and no other $ topic is offered
     if limits.topic_slashes is not None and topic_filter.count("/") > limits.topic_slashes:
         return p.TOPIC_FILTER_INVALID

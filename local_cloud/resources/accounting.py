@@ -10,7 +10,7 @@ from local_cloud.resources.registry import STORED, TAGS, Applied, Context, Prope
     STORED,
     honoured="Budget NotificationsWithSubscribers",
     stated={"ResourceTags": "nothing local reads tags"},
-    note="kept; no bill is made locally, so none is compared",
+    note="kept; the local bill (GET /bill at the control port) is not compared with it",
 )
 async def budget(properties: Properties, context: Context) -> Applied:
     """One budget."""

@@ -104,7 +104,9 @@ async def stage(properties: Properties, context: Context) -> Applied:
     attributes="AuthorizerId",
     honoured="ApiId Name AuthorizerType IdentitySource JwtConfiguration",
     refused={"AuthorizerUri": "Lambda authorizers are not emulated; use JWT"},
-    note="JWT",
+    note="JWT: signature, issuer, audience (client_id where a token has no aud) and time, as AWS checks them. A "
+    "request from this machine (from loopback, Host localhost or 127.0.0.1, neither Authorization nor Origin) is given "
+    "the token of a user made for it; --no-auto-login ends that, and the tests of the authorizer run without it",
 )
 async def authorizer(properties: Properties, context: Context) -> Applied:
     """A JWT authorizer of an API."""

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from local_cloud.resources.registry import MOTO, STORED, Applied, Context, Properties, flag, require, resource
+from local_cloud.resources.registry import EMULATED, MOTO, Applied, Context, Properties, flag, require, resource
+from local_cloud.sign_in_page import SignInPage
 
 _PASSED = (
     "Policies AutoVerifiedAttributes AliasAttributes UsernameAttributes MfaConfiguration AccountRecoverySetting "
@@ -117,14 +118,21 @@ async def user_pool_client(properties: Properties, context: Context) -> Applied:
 
 @resource(
     "AWS::Cognito::UserPoolDomain",
-    STORED,
+    EMULATED,
     attributes="CloudFrontDistribution",
     honoured="Domain UserPoolId",
-    stated={"ManagedLoginVersion": "no hosted login page locally"},
+    stated={"ManagedLoginVersion": "the local page has a look of its own"},
     refused={"CustomDomainConfig": "custom domains are not emulated", "Routing": "one region only"},
-    note="kept; there is no hosted login page locally: sign in through the API (InitiateAuth)",
+    note="a sign-in page on a port of this machine: authorization code with PKCE, refresh, sign-out; who is at this "
+    "machine may sign in as a user made for it, without a password",
 )
 async def user_pool_domain(properties: Properties, context: Context) -> Applied:
     """The domain of a pool's login page."""
-    require(properties, "UserPoolId")
-    return Applied(require(properties, "Domain"), {"CloudFrontDistribution": "local"})
+    pool, prefix, services = require(properties, "UserPoolId"), require(properties, "Domain"), context.services
+    page = SignInPage(pool, context.services.call, services.addresses)
+    await services.open_site(prefix, f"https://{prefix}.auth.{context.region}.amazoncognito.com", page)
+
+    async def delete() -> None:
+        await services.close_site(prefix)
+
+    return Applied(prefix, {"CloudFrontDistribution": "local"}, delete)

@@ -1,5 +1,6 @@
 """AWS::KinesisFirehose::DeliveryStream: from template properties to our own buffers that write objects to S3."""
 
+from local_cloud import iam_services
 from local_cloud.errors import DeployError
 from local_cloud.resources.registry import EMULATED, TAGS, Applied, Context, Properties, resource
 
@@ -26,6 +27,7 @@ async def delivery_stream(properties: Properties, context: Context) -> Applied:
     arn = context.arn("firehose", f"deliverystream/{name}")
     if name in services.firehose.names():
         raise DeployError(f"delivery stream {name} exists already; delete it, or take DeliveryStreamName out")
+    iam_services.stream_made(services.iam, properties)
     services.firehose.create(name, properties)
 
     async def delete() -> None:

@@ -4,6 +4,7 @@ import re
 import uuid
 from pathlib import Path
 
+from local_cloud import iam_services
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.resources.registry import (
     EMULATED,
@@ -31,12 +32,11 @@ def _code_directory(properties: Properties, context: Context) -> Path:
     "AWS::Lambda::Function",
     EMULATED,
     attributes="Arn",
-    honoured="FunctionName Code Handler Runtime Timeout Environment ReservedConcurrentExecutions DeadLetterConfig "
+    honoured="FunctionName Role Code Handler Runtime Timeout Environment ReservedConcurrentExecutions DeadLetterConfig "
     "LoggingConfig PackageType",
     stated={
         "Architectures": "runs on this machine's processor",
         "MemorySize": "shown to the function, not enforced",
-        "Role": IAM_NOTE,
         "Description": "a text",
         "TracingConfig": "no X-Ray locally",
         "EphemeralStorage": "/tmp is this machine's",
@@ -62,6 +62,7 @@ async def function(properties: Properties, context: Context) -> Applied:
         return Applied(name, {"Arn": arn})
     services = context.services
     made = services.functions.create(name, properties, _code_directory(properties, context))
+    iam_services.function_made(services.iam, name, properties)
 
     async def delete() -> None:
         await services.functions.delete(name)
@@ -88,6 +89,7 @@ async def function(properties: Properties, context: Context) -> Applied:
 async def event_source_mapping(properties: Properties, context: Context) -> Applied:
     """One poller between a queue or stream and a function."""
     mapping_id = str(uuid.uuid4())
+    iam_services.mapping_made(context.services.iam, properties)
     await context.services.add_poller(mapping_id, properties)
 
     async def delete() -> None:

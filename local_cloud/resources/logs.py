@@ -72,7 +72,7 @@ async def metric_filter(properties: Properties, context: Context) -> Applied:
     STORED,
     attributes="QueryDefinitionId",
     honoured="Name QueryString LogGroupNames QueryLanguage",
-    note="kept, not run: no Logs Insights locally",
+    note="kept, not run; `GET /logs?holding=TEXT` on the control port looks through all functions' logs",
 )
 async def query_definition(properties: Properties, context: Context) -> Applied:
     """A saved query."""

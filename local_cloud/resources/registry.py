@@ -16,7 +16,7 @@ from local_cloud.errors import DeployError, Unsupported
 Properties = dict[str, Any]
 EMULATED, MOTO, STORED = "emulated", "moto", "stored"
 TAGS = {"Tags": "kept in the template only; nothing local reads tags"}
-IAM_NOTE = "IAM is not enforced locally: a missing grant passes here and fails on AWS"
+IAM_NOTE = "resource policies and permissions are kept, not enforced; roles are (AWS::IAM::Role)"
 
 
 async def nothing_to_delete() -> None:
@@ -46,12 +46,19 @@ class Services(Protocol):
     apis: dict[str, Any]
     pollers: dict[str, Any]
     subscriptions: Any
+    alarms: Any
+    schedules: Any
     swept_buckets: set[str]
+    iam: Any
+    header_policies: dict[str, dict[str, str]]
+    addresses: Any
 
     async def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]: ...
     def ssm_value(self, name: str) -> str: ...
     async def open_api(self, api_id: str, properties: Properties) -> None: ...
     async def close_api(self, api_id: str) -> None: ...
+    async def open_site(self, site_id: str, aws_url: str, site: Any) -> None: ...
+    async def close_site(self, site_id: str) -> None: ...
     async def add_poller(self, mapping_id: str, properties: Properties) -> None: ...
     async def remove_poller(self, mapping_id: str) -> None: ...
 

@@ -138,7 +138,9 @@ def test_everything_sent_twice_changes_no_count_and_is_receipted_again(tmp_path:
 
 
 def snapshot(pipeline: Pipeline, table: str) -> list[str]:
-    return sorted(repr(sorted(item.items())) for item in reconcile.scan(pipeline.table(table)))
+    """Every item, but what is of connections: who publishes again connects again."""
+    return sorted(repr(sorted(item.items())) for item in reconcile.scan(pipeline.table(table))
+                  if item["pk"] not in ("presence", "watch"))
 
 
 def archived_messages(pipeline: Pipeline) -> list[tuple[str, dict[str, Any]]]:

@@ -133,7 +133,7 @@ class Site:
 
     def start_cloud(self) -> None:
         self._start("cloud", "edgecloud-local-cloud", "--", "--gateway-port", str(self.gateway_port), "--api-port",
-                    str(self.api_port), "--name", self.name("cloud"),
+                    str(self.api_port), "--name", self.name("cloud"), "--trust-published-port",
                     volumes={self._volumes["certs"]: "/certs", self._volumes["state"]: "/state"},
                     ports=(self.gateway_port, self.api_port))
         until(lambda: "certificates of" in self.log("cloud"), "the local cloud", lambda: self.log("cloud"))

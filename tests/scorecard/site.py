@@ -244,9 +244,10 @@ class Site:
             camera = device in self.cameras
             lines = self.record(device).read_bytes().splitlines()
             made = oracle.by_device(lines, oracle.made_event if camera else oracle.made_reading)
-            items, rollups = self.world.items("readings", device), self.world.items("rollups", device)
+            items = self.world.items("readings", device)
+            minutes = [item for item in self.world.items("rollups", device) if item["sk"].startswith("m#")]
             stored = oracle.stored_events(items) if camera else oracle.stored_readings(items)
-            total += oracle.count(made.get(device, []), stored, rollups, "persons_detected" if camera else "sensor2",
+            total += oracle.count(made.get(device, []), stored, minutes, "persons_detected" if camera else "sensor2",
                                   self.acknowledged() if self.acknowledged else None)
             if not camera:
                 total.alerts_differ += oracle.alerts_differ(items, self.world.items("alerts", device))

@@ -1,0 +1,27 @@
+// Carbon now and cost this month: from the sites' status and the prices that config.json was deployed with.
+import { count, element, figures, fill, value } from "./words.js";
+
+/** Intensity, state and estimate of each site that tells them. */
+export function carbon(target, sites) {
+  const told = sites.filter((site) => site.carbon);
+  if (!told.length) {
+    fill(target, element("p", { class: "quiet" }, "No bridge tells a carbon intensity."));
+    return;
+  }
+  fill(target, ...told.flatMap(({ site, carbon: now }) => [element("h3", {}, site), figures([
+    ["Intensity", `${value(now.intensity_g_per_kwh)} gCO₂/kWh`], ["State", now.state], ["Source", now.source ?? "–"],
+    ["Estimate today", now.estimated_g === undefined ? "–" : `${value(now.estimated_g)} gCO₂`]])]));
+}
+
+/** What the readings delivered this month cost, estimated; null readings: not known. */
+export function cost(target, config, readings) {
+  const prices = config.cost;
+  if (!prices || readings === null) {
+    fill(target, element("p", { class: "quiet" }, "Not known here; AWS Budgets and the bill tell what was paid."));
+    return;
+  }
+  const variable = (readings / 1e6) * prices.usd_per_million_readings;
+  fill(target, figures([["Readings", count(readings)], ["For them", `$${variable.toFixed(2)}`],
+    ["Fixed, a month", `$${prices.fixed_usd_per_month.toFixed(2)}`]]),
+    element("p", { class: "quiet" }, `An estimate at the list prices of ${prices.prices_of}; AWS's bill is what counts.`));
+}
