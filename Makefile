@@ -10,7 +10,7 @@ CONTEXT ?=
 SECONDS ?=
 REPORT ?=
 
-.PHONY: help python setup setup-dev demo camera doctor test scorecard bench cost exact check fix snapshot synth bootstrap diff deploy destroy redrive rebuild cloud drill provision verify user web token pi lock compose-env images image-test k3d minikube certs-secret sbom shadow
+.PHONY: help python setup setup-dev demo camera doctor test scorecard bench cost exact check fix snapshot synth bootstrap diff deploy destroy redrive rebuild cloud drill provision verify user web token pi lock compose-env images image-test k3d minikube certs-secret sbom shadow carbon-report
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -e 's/:[^#]*## /|/' | while IFS='|' read -r name text; do \
@@ -80,6 +80,9 @@ rebuild: setup ## the tables again from the archive, by arrival: FROM=2026-11-01
 
 cloud: setup ## the local cloud by itself, until Ctrl-C [CONTEXT="k=v ..."]
 	@$(PY) -m deploy.cloud --context "$(CONTEXT)" --ready-file "$(CLOUD)"
+
+carbon-report: setup ## what the carbon policy saves over a day, against always normal [CURVE=day.csv] [POLICY="high=400"] [ARGS="--cameras 2"]
+	@$(PY) -m edge_bridge.carbon_report --curve "$(CURVE)" --policy "$(POLICY)" $(ARGS)
 
 drill: setup ## break a running demo in seven ways, see the ledger, lose nothing [ONLY=cut,kill,broker,disk,certificate,throttle,rule]
 	@$(PY) -m deploy.drill --only "$(ONLY)"

@@ -1,5 +1,5 @@
-"""The carbon policy: its states, and the table of what may be chosen; written as text in CARBON_POLICY of the bridge or as
-`carbon_policy` in the device shadow (contract/shadow.py), checked here, applied by edge_bridge/carbon.py.
+"""The carbon policy: its states, and the table of what may be chosen; written as text in CARBON_POLICY of the bridge or
+as `carbon_policy` in the device shadow (contract/shadow.py), checked here, applied by edge_bridge/carbon.py.
 
 The text is `name=value` with commas or spaces between; what it does not name has the table's default:
 "high=450,batch=2,adapt=always".
@@ -16,11 +16,11 @@ MAX_TEXT = 160
 Row = namedtuple("Row", "name default lowest highest sentence")
 
 TABLE = (
-    Row("adapt", MEASURED, None, None, "off: the intensity is shown, nothing changes; measured: what a provider or a file "
-        "of yours says is adapted to, the built-in schedule is not; always: that, too"),
-    Row("high", "q75", 1, 2000, "from here on the state is high: gCO2/kWh, or q and a percentage of the last day's curve"),
+    Row("adapt", MEASURED, None, None, "off: the intensity is shown, nothing changes; measured: what a provider or a "
+        "file of yours says is adapted to, the built-in schedule is not; always: that, too"),
+    Row("high", "q75", 1, 2000, "from here on the state is high: gCO2/kWh, or q and a percentage of the day's curve"),
     Row("low", "q25", 0, 2000, "up to here the state is low, likewise"),
-    Row("margin", 5.0, 0, 50, "percent by which the intensity must fall below high, or rise above low, to leave the state"),
+    Row("margin", 5.0, 0, 50, "percent that the intensity must fall below high, or rise above low, to leave the state"),
     Row("dwell_min", 30.0, 0, 240, "minutes that a state lasts at least"),
     Row("batch", 3.0, 1, 10, "while high: times the batch age, up to 45 s"),
     Row("backfill", 0.25, 0.05, 1, "while high: share of its pace that the backlog goes at"),
@@ -31,7 +31,7 @@ NAMES = tuple(row.name for row in TABLE)
 
 
 def policy(text):
-    """Return {name: value} for every row of TABLE: numbers, but `adapt` a word, and high and low a number of gCO2/kWh or
+    """Return {name: value} for every row of TABLE: numbers, but `adapt` a word, and high and low gCO2/kWh or
     ("q", share of the day's curve). Raises BadPayload("bad carbon policy") that names every fault."""
     values, faults = {}, []
     for part in text.replace(",", " ").split():

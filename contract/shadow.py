@@ -6,6 +6,7 @@ reported: the same keys as they are applied, and ANSWERS, REFUSED, what status.p
 """
 from collections import namedtuple
 
+from contract import carbon
 from contract.errors import BadPayload
 from contract.numbers import is_number
 
@@ -34,6 +35,7 @@ KEYS = (
     Key("detector", "the name of a detector", _text),  # which there are is known to the bridge
     Key("batch_age_s", "a number of seconds from %d to %d" % BATCH_AGE_RANGE_S, _number_within(*BATCH_AGE_RANGE_S)),
     Key("live_until", "seconds since 1970 until which somebody watches", _number_within(*EPOCH_RANGE_S)),
+    Key("carbon_policy", "a carbon policy such as high=400,batch=2 (docs/carbon.md)", carbon.is_policy),
     Key("log_level", "one of " + ", ".join(LOG_LEVELS), LOG_LEVELS.__contains__),
 )
 NAMES = tuple(key.name for key in KEYS)

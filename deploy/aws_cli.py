@@ -145,7 +145,33 @@ def main(argv: Sequence[str]) -> int:
     settings = read(context, product_version())
     account = account_of(settings.region)
     command = cli_command(asked, context, settings, account)
-    return run_cli(install_cli(), command)
+    cli = install_cli()
+    if asked.verb == "destroy":
+        _page(settings, put=False)
+    done = run_cli(cli, command)
+    if asked.verb == "deploy" and done == 0:
+        _page(settings, put=True)
+    return done
+
+
+def _page(settings: Settings, *, put: bool) -> None:
+    """The dashboard's page into its bucket, or out of it, since CloudFormation deletes no bucket that holds anything.
+
+    What is in the way is said, and `make web` does it later: the stacks are what was asked for.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from deploy import target, web  # here: they need this module
+
+    place = target.Target(settings)
+    try:
+        if put:
+            print(f"the dashboard: {web.put(place, ROOT / OUTDIR)}")
+        else:
+            web.empty(place)
+            print("the dashboard's page is taken away; `make web` puts it back")
+    except (target.TargetFault, BotoCoreError, ClientError) as fault:
+        print(f"the dashboard's page is as it was: {fault}", file=sys.stderr)
 
 
 def run() -> NoReturn:

@@ -12,11 +12,13 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy import web
 from deploy.context import parse
 from deploy.demo import foreground
 from deploy.processes import Part, PartFailed, python_module
 from deploy.synth import synthesize
-from deploy.target import READY_FILE
+from deploy.target import READY_FILE, TargetFault, local
+from infra.settings import product_version, read
 
 READY_S = 90
 
@@ -55,7 +57,16 @@ def started(asked: argparse.Namespace, context_json: str) -> Part:
     return part
 
 
-def told(ready: dict[str, object], ready_file: Path) -> str:
+def dashboard(context_json: str, ready_file: Path) -> str:
+    """Put the dashboard's page there; where it is, or why not."""
+    place = local(read(json.loads(context_json), product_version()), ready_file)
+    try:
+        return web.put(place, None)
+    except TargetFault as fault:
+        return f"not there: {fault}"
+
+
+def told(ready: dict[str, object], ready_file: Path, page: str) -> str:
     """What the person at the terminal is to know."""
     endpoints = ready["endpoints"]
     assert isinstance(endpoints, dict)
@@ -63,6 +74,7 @@ def told(ready: dict[str, object], ready_file: Path) -> str:
     return "\n".join([
         f"the local cloud runs: {endpoints['gateway']['host']}:{endpoints['gateway']['port']} for bridges, API "
         f"{endpoints['api']}",
+        f"the dashboard: {page}",
         f"AWS commands: AWS_ENDPOINT_URL={endpoints['aws']} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local "
         f"AWS_DEFAULT_REGION={ready['region']}",
         f"next, in another terminal: make provision TARGET=local{here}",
@@ -82,7 +94,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"cloud: {fault}", file=sys.stderr)
         return 1
     try:
-        print(told(json.loads(asked.ready_file.read_text(encoding="utf-8")), asked.ready_file), flush=True)
+        page = dashboard(json.dumps(context), asked.ready_file)
+        print(told(json.loads(asked.ready_file.read_text(encoding="utf-8")), asked.ready_file, page), flush=True)
         while not stop.wait(0.5):
             part.check()
     except PartFailed as fault:

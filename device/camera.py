@@ -21,6 +21,7 @@ from contract import numbers, payloads, topics
 from contract.errors import BadPayload
 from device import schedule, version
 from device.eyes import sources
+from device.eyes.carbon import Told
 from device.eyes.opencv import Unusable
 from device.eyes.outlet import Outlet, new_producer
 from device.spool import Spool, SpoolError
@@ -111,6 +112,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--every is {parsed.every}: expected 1 frame or more")
     if parsed.spool_max < 1:
         parser.error(f"--spool-max is {parsed.spool_max}: expected 1 event or more")
+    if parsed.bridge and not parsed.bridge.startswith(("http://", "https://")):
+        parser.error(f"--bridge is {parsed.bridge!r}: expected http://host:9464")
     if not 0 < parsed.confidence < 1:
         parser.error(f"--confidence is {parsed.confidence}: expected between 0 and 1")
     if fault := sources.fault(parsed.source, sources.container(os.environ)):
@@ -140,6 +143,8 @@ def _parser(env: Callable[..., Any]) -> argparse.ArgumentParser:
     add("--confidence", type=float, default=env("CONFIDENCE", "0.4"), help="of --model: from here it is a person")
     add("--details", action="store_true", help="events also carry model, frames_dropped, boxes and confidence")
     add("--preview", help="write an annotated image here, at most once a second (.jpg, .png); it stays on this machine")
+    add("--bridge", default=env("BRIDGE_URL") or None, help="http://host:9464 of the bridge: a live source looks at fewer "
+        "frames while it says that the carbon intensity is high [BRIDGE_URL]")
     add("--spool", default=env("SPOOL"), help="keeps what Kafka has not confirmed (default: "
         "~/.edgecloud/<device>.camera.db; in memory when simulated) [SPOOL]")
     add("--spool-max", type=int, default=env("SPOOL_MAX", "100000"), help="events kept at most; the oldest are dropped")
@@ -165,15 +170,19 @@ def _look(options: argparse.Namespace, camera: Camera) -> str:
     from device.eyes.frames import SourceError
     from device.eyes.watch import Watch, new_eye
 
+    told = Told(options.bridge) if options.bridge else None
     try:
         watch = Watch(options.source, new_eye(options.model, options.decoder, options.confidence), options.every,
-                      options.rate, options.preview)
+                      options.rate, options.preview, told.share if told else lambda: 1.0)
         try:
             camera.watch(watch, count, options.details)
         finally:
             print(watch.summary(), flush=True)
     except SourceError as error:
         return str(error)
+    finally:
+        if told:
+            told.stop()
     return ""
 
 

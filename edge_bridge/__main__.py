@@ -17,6 +17,10 @@ from edge_bridge import certificates, deadletters, detectors, settings, shadow_s
 from edge_bridge.alarms import Alarms
 from edge_bridge.anomaly import Scorer
 from edge_bridge.bridge import Bridge
+from edge_bridge.carbon import Around, Carbon, feeds
+from edge_bridge.carbon import Reach as CarbonReach
+from edge_bridge.carbon_estimate import Meter
+from edge_bridge.carbon_policy import ROOM_SHARE
 from edge_bridge.counters import Counters
 from edge_bridge.forecast import Capacity
 from edge_bridge.health import HealthServer, Newest
@@ -64,6 +68,7 @@ class Process:
         self._http = HealthServer(chosen.metrics_host, chosen.metrics_port, self._metrics, self._newest) \
             if chosen.metrics_port else None
         self._store = open_store(chosen.outbox)
+        self._remote: RemoteSettings | None = None
         remembered = shadow_settings.remembered(self._store, chosen)
         counters = Counters(self._store)
         self._rows = Rows(self._store, counters, scoring=bool(chosen.scored_fields))
@@ -83,7 +88,9 @@ class Process:
         self._sources = _sources(chosen, self._inbox)
         limits = Limits(chosen.retention_bytes, chosen.retention_days, chosen.full == DROP_OLDEST)
         self._retention = Retention(self._store, self._rows, shipments, self._live, limits, raise_to=self._alarms)
-        self._upkeep = Upkeep(self._store, self._rows, self._retention, self._inbox, chosen.mqtt_topic)
+        self._carbon = self._carbon_hands(remembered, limits)
+        self._upkeep = Upkeep(self._store, self._rows, self._retention, self._inbox, chosen.mqtt_topic,
+                              self._carbon.heavy_work_waits)
         self._bridge = Bridge(self._inbox, Outbox(self._store, counters, handover=handover), self._sources.get("mqtt"),
                               topic=chosen.mqtt_topic, device_id=chosen.device_id, committed=self._committed,
                               full=self._retention.full, raise_to=self._alarms)
@@ -95,18 +102,29 @@ class Process:
                                                 limits.age_s),
                               scoring=lambda: self._scorer.totals if self._scorer else {},
                               certificate_left_s=self._watch.left_s,
-                              remote=self._shadow.status if self._shadow else lambda: {"state": "off"})
+                              remote=self._shadow.status if self._shadow else lambda: {"state": "off"},
+                              carbon=self._carbon.status)
+
+    def _carbon_hands(self, in_force: InForce, limits: Limits) -> Carbon:
+        """What follows from the electricity's carbon intensity; alerts do not wait for any of it."""
+        def batch_age(now_s: float, longest_s: float) -> None:
+            self._live.keep(longest_s + LIVE_GRACE_S)
+            self._packer.batch_age_s = now_s
+
+        figures = self._uplink.figures
+        around = Around(watched=lambda: self._remote is not None and self._remote.live_left_s() > 0,
+                        crowded=lambda: self._retention.used_bytes() > ROOM_SHARE * limits.size_bytes)
+        return Carbon(feeds(self._settings), in_force.carbon_policy, in_force.batch_age_s,
+                      Meter(lambda: (figures.published_bytes, figures.publishes), self._settings.carbon_core_watts),
+                      CarbonReach(batch_age, self._uplink.slow_backlog), around)
 
     def _remote_hands(self, in_force: InForce) -> Shadow:
         """What the cloud may change while the bridge runs; alerts do not wait for any of it."""
-        def batch_age(now_s: float, usual_s: float) -> None:
-            self._live.keep(usual_s + LIVE_GRACE_S)
-            self._packer.batch_age_s = now_s
-
-        reach = Reach(batch_age, self._scorer.change_detector if self._scorer else None, logging.getLogger().setLevel)
+        reach = Reach(self._carbon.set_batch_age, self._scorer.change_detector if self._scorer else None,
+                      logging.getLogger().setLevel, self._carbon.set_policy)
         reach.log_level(in_force.log_level)
-        remote = RemoteSettings(self._settings, self._store, in_force, reach)
-        made = Shadow(self._settings.thing, remote, self._uplink.ask, self._newest.status,
+        self._remote = RemoteSettings(self._settings, self._store, in_force, reach)
+        made = Shadow(self._settings.thing, self._remote, self._uplink.ask, self._newest.status,
                       self._settings.status_interval)
         self._uplink.attach(made.post)
         return made
@@ -127,6 +145,8 @@ class Process:
         _collect_seldom()
         if self._shadow:
             self._shadow.start()
+        if self._settings.carbon:
+            self._carbon.start()
         self._uplink.start()
         self._bridge.start()
         self._upkeep.start()
@@ -176,6 +196,7 @@ class Process:
         self._upkeep.stop(1.0)
         if self._shadow:
             self._shadow.stop(1.0)
+        self._carbon.stop(0.5)
         self._bridge.stop(timeout_s=3.0)
         for source in self._sources.values():
             source.stop()

@@ -1,7 +1,7 @@
-"""Adapting to the carbon intensity of electricity: feeds (carbon_feed.py) and policy (carbon_policy.py) -> how the packer,
+"""Adapting to the carbon intensity of electricity: feeds (carbon_feed.py), policy (carbon_policy.py) -> how the packer,
 the uplink, the upkeep and the cameras work now; told in the status.
 
-A thread of its own: a provider that hangs holds up nothing. Alerts are out of its reach, and delivery goes on in any state.
+A thread of its own: a provider that hangs holds up nothing. Alerts are out of its reach, delivery goes on in any state.
 """
 import logging
 import threading
@@ -52,7 +52,7 @@ def feeds(chosen: Settings, now_s: Callable[[], float] = time.time,
         key = carbon_sources.key(chosen.carbon_key, chosen.carbon_key_file)
         return carbon_sources.ask(source, chosen.carbon_url, key)
 
-    cloud = chosen.carbon_cloud or carbon_sources.chosen(FALLBACKS["cloud"][0])
+    cloud = chosen.carbon_cloud or Source(*FALLBACKS["cloud"])
     return {place: Feed(source, ask, FALLBACKS[place], Path(f"{chosen.outbox}.carbon-{place}.json"),
                         chosen.carbon_max_age, now_s, clock)
             for place, source in (("site", chosen.carbon), ("cloud", cloud))}
@@ -104,10 +104,6 @@ class Carbon:
     def heavy_work_waits(self) -> bool:
         """May what gives room back on disk wait for other electricity?"""
         return self.terms.postpone
-
-    def for_cameras(self) -> dict[str, Any]:
-        """What a camera is told: the state, and at which share of its frames to look."""
-        return {"state": self._states.state, "frames": self.terms.frames}
 
     def _run(self) -> None:
         wait_s = 0.0

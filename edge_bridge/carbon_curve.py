@@ -22,7 +22,7 @@ class BadCurve(ValueError):
 
 
 class Curve:
-    """points: {seconds since 1970: gCO2/kWh}, each holds until the next; daily: seconds of the day instead, every day."""
+    """points: {seconds since 1970: gCO2/kWh}, each holds until the next; daily: seconds of any day instead."""
 
     def __init__(self, points: Mapping[float, float], daily: bool = False) -> None:
         if len(points) > MOST_POINTS:
@@ -72,7 +72,7 @@ def grams(value: Any) -> float:
 
 
 def seconds(value: Any) -> float:
-    """One time as a provider or file wrote it: ISO 8601 (without a zone: UTC) or seconds since 1970. Raises BadCurve."""
+    """One time as a provider or file wrote it: ISO 8601 (no zone: UTC) or seconds since 1970. Raises BadCurve."""
     try:
         if isinstance(value, str) and not value.strip().replace(".", "", 1).isdigit():
             at = datetime.fromisoformat(value.strip())

@@ -1,5 +1,5 @@
 """Estimated energy and gCO2 of bridge, network and cloud: what was measured here (CPU time, bytes, batches) times the
-coefficients of one table; asked by carbon.py, told in the status. An estimate: LOW and HIGH say how far it may be off."""
+coefficients of one table; asked by carbon.py, told in the status. An estimate: its range is told beside it."""
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,20 +20,20 @@ class Coefficient(NamedTuple):
 
 
 TABLE = {
-    "core_w": Coefficient(4.0, 1.0, 15.0, "W", "assumed: one busy core beyond idling, from a Raspberry Pi (1 to 1.5) to a "
-                          "server (10 to 15); set CARBON_CORE_WATTS to what a power meter shows"),
+    "core_w": Coefficient(4.0, 1.0, 15.0, "W", "assumed: one busy core beyond idling, from a Raspberry Pi (1 to 1.5) "
+                          "to a server (10 to 15); set CARBON_CORE_WATTS to what a power meter shows"),
     "idle_w": Coefficient(0.5, 0.0, 5.0, "W", "assumed: the bridge's share of a machine that idles at 3 to 10 W and "
                           "would mostly run without it; the range ends where the machine runs for it alone"),
-    "network_kwh_per_gb": Coefficient(0.01, 0.001, 0.06, "kWh/GB", "Aslan et al. 2018, J. Industrial Ecology 22(4): fixed "
-                                      "lines 0.06 in 2015, halving every two years, which gives 0.001 to 0.002 today; "
+    "network_kwh_per_gb": Coefficient(0.01, 0.001, 0.06, "kWh/GB", "Aslan et al. 2018, J. Industrial Ecology 22(4): "
+                                      "fixed lines 0.06 in 2015, halving every two years: 0.001 to 0.002 today; "
                                       "mobile networks several times as much; as an average, not what one GB adds"),
     "pue": Coefficient(1.15, 1.07, 1.3, "", "AWS states a global power usage effectiveness of 1.15 for 2023"),
-    "lambda_w_per_gb": Coefficient(1.6, 0.8, 2.4, "W/GB", "Cloud Carbon Footprint's coefficients for AWS: 0.74 to 3.5 W a "
-                                   "vCPU, 0.39 W a GB; one vCPU per 1,769 MB"),
-    "lambda_gb_s_per_batch": Coefficient(0.015, 0.005, 0.1, "GB-s", "assumed: persist and aggregate, 256 MB, 30 ms each, "
-                                         "as docs/cost.md reckons; several batches share one invocation"),
-    "services_j_per_batch": Coefficient(5.0, 0.5, 50.0, "J", "assumed: queue, table, stream, archive and rule of one "
-                                        "batch, about ten requests; AWS states nothing for one"),
+    "lambda_w_per_gb": Coefficient(1.6, 0.8, 2.4, "W/GB", "Cloud Carbon Footprint's coefficients for AWS: 0.74 to 3.5 "
+                                   "W a vCPU, 0.39 W a GB; one vCPU per 1,769 MB"),
+    "lambda_gb_s_per_batch": Coefficient(0.015, 0.005, 0.1, "GB-s", "assumed: persist and aggregate, 256 MB, 30 ms "
+                                         "each, as docs/cost.md reckons; several batches share one invocation"),
+    "services_j_per_batch": Coefficient(5.0, 0.5, 50.0, "J", "assumed: queue, table, stream, archive and rule of "
+                                        "one batch, about ten requests; AWS states nothing for one"),
 }
 
 
@@ -82,11 +82,13 @@ class Meter:
         if day != self._day:
             self._day, self._told = day, dict.fromkeys(self._told, 0.0)
         now = self._read()
-        used = joules(*(b - a for a, b in zip(self._before, now, strict=True)), self._core_w)
+        cpu_s, up_s, sent_bytes, messages = (b - a for a, b in zip(self._before, now, strict=True))
+        used = joules(cpu_s, up_s, sent_bytes, messages, self._core_w)
         self._before = now
         if site_g is None:
             return
-        grams = {"bridge": used.bridge * site_g, "network": used.network * site_g, "cloud": used.cloud * (cloud_g or 0.0)}
+        grams = {"bridge": used.bridge * site_g, "network": used.network * site_g,
+                 "cloud": used.cloud * (cloud_g or 0.0)}
         middle_j = used.bridge + used.network + used.cloud
         average_g = sum(grams.values()) / middle_j if middle_j else 0.0
         for name, value in {**grams, "low": used.low * average_g, "high": used.high * average_g}.items():

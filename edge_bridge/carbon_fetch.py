@@ -1,5 +1,5 @@
-"""One question to a provider of carbon intensities, by HTTPS; asked by carbon_sources.py. TLS is verified, redirects are
-not followed (they would carry the key along), and a slow or endless answer has its end."""
+"""One question to a provider of carbon intensities, by HTTPS; asked by carbon_sources.py. TLS is verified, redirects
+are not followed (they would carry the key along), and a slow or endless answer has its end."""
 import contextlib
 import http.client
 import json

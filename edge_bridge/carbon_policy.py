@@ -1,4 +1,4 @@
-"""The carbon policy at work: an intensity and the day's curve become a state, with hysteresis, and the state becomes terms;
+"""The carbon policy at work: an intensity and the day's curve become a state, with hysteresis, and the state terms;
 asked by carbon.py. The table that can be edited is contract/carbon.py's."""
 import time
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ FLAT = 0.2  # a day whose 10th and 90th percentiles differ by less than this sha
 
 
 class Terms(NamedTuple):
-    """How the bridge works now: times the batch age; shares of the backlog's pace and of a camera's frames; is heavy work
-    put off. Alerts have no place here: nothing delays them."""
+    """How the bridge works now: times the batch age; shares of the backlog's pace and of a camera's frames; is heavy
+    work put off. Alerts have no place here: nothing delays them."""
 
     batch: float = 1.0
     backfill: float = 1.0
@@ -42,7 +42,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def limits(policy: dict[str, Any], day: Sequence[float]) -> Limits | None:
-    """The policy's limits for a day of these intensities; None when it has quantiles and the day is too short or flat."""
+    """The policy's limits for a day of these intensities; None when it has quantiles and the day is short or flat."""
     by_quantile = [name for name in (HIGH, LOW) if isinstance(policy[name], tuple)]
     if by_quantile:
         if len(day) < FEWEST_POINTS:
@@ -83,7 +83,8 @@ class States:
         return state
 
 
-def terms(policy: dict[str, Any], state: str, lasted_s: float, *, measured: bool, watched: bool, crowded: bool) -> Terms:
+def terms(policy: dict[str, Any], state: str, lasted_s: float, *, measured: bool, watched: bool,
+          crowded: bool) -> Terms:
     """What holds in this state. measured: not by the built-in schedule; watched: somebody looks at the dashboard;
     crowded: the outbox fills up. The last two come before the carbon, and what was put off has its bound."""
     adapts = policy["adapt"] == ALWAYS or (policy["adapt"] == MEASURED and measured)

@@ -1,5 +1,5 @@
-"""Where intensities come from: the table of providers, each a question and a reader of its answer; asked by carbon.py for
-CARBON and CARBON_CLOUD, written `provider` or `provider:zone`."""
+"""Where intensities come from: the table of providers, each a question and a reader of its answer; asked by carbon.py
+for CARBON and CARBON_CLOUD, written `provider` or `provider:zone`."""
 import os
 import ssl
 from collections.abc import Callable, Mapping
@@ -7,6 +7,8 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from contract import carbon
+from contract.errors import BadPayload
 from edge_bridge import carbon_curve
 from edge_bridge.carbon_curve import BadCurve, Curve, grams, seconds
 from edge_bridge.carbon_fetch import base_fault, get_json
@@ -73,13 +75,14 @@ PROVIDERS = {
 
 
 class Source(NamedTuple):
-    """One of them, chosen. name: as it was written; provider: None for what needs no network; curve: what always holds."""
+    """One of them, chosen. name: as it was written; curve: what always holds, None for what is to be asked: a provider
+    about a zone, or the file at a path."""
 
     name: str
+    curve: Curve | None = None
     provider: Provider | None = None
     zone: str = ""
     path: str = ""
-    curve: Curve | None = None
 
     @property
     def needs_key(self) -> bool:
@@ -129,13 +132,20 @@ def ask(source: Source, base: str = "", key: str = "", trust: ssl.SSLContext | N
 def _read_file(path: str) -> Curve:
     if os.path.getsize(path) > MOST_FILE_BYTES:
         raise BadCurve(f"{path} is over {MOST_FILE_BYTES} bytes")
-    with open(path, encoding="utf-8") as file:
-        return carbon_curve.from_text(file.read(MOST_FILE_BYTES))
+    try:
+        with open(path, encoding="utf-8") as file:
+            return carbon_curve.from_text(file.read(MOST_FILE_BYTES))
+    except UnicodeDecodeError as error:
+        raise BadCurve(f"{path} is no text: {error}") from error
 
 
 def faults(values: Mapping[str, Any]) -> list[str]:
     """What is wrong with the settings of this part beside each other. values: as settings.py has read them."""
     found = []
+    try:
+        carbon.policy(values["carbon_policy"])
+    except BadPayload as error:
+        found.append(f"CARBON_POLICY: {error.detail}")
     sources = [source for source in (values["carbon"], values["carbon_cloud"]) if source]
     if any(source.needs_key for source in sources) and not (values["carbon_key"] or values["carbon_key_file"]):
         found.append("CARBON_KEY and CARBON_KEY_FILE are both empty; electricity-maps answers only who has a key")
@@ -145,8 +155,10 @@ def faults(values: Mapping[str, Any]) -> list[str]:
 
 
 def key(value: str, path: str) -> str:
-    """The key, from the environment or a file. Raises OSError."""
-    if value or not path:
-        return value
-    with open(path, encoding="utf-8") as file:
-        return file.read(4096).strip()
+    """The key, from the environment or a file. Raises OSError, which does not tell it."""
+    if not value and path:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            value = file.read(4096).strip()
+    if any(not "!" <= c <= "~" for c in value):
+        raise OSError("CARBON_KEY, or what CARBON_KEY_FILE has, is no key; expected printable ASCII without spaces")
+    return value

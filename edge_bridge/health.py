@@ -1,5 +1,6 @@
-"""The bridge's HTTP port: /metrics for Prometheus, /healthz and /readyz for whatever runs the container. Answers from
-the newest status that __main__.py has put here, so a scrape costs the stream nothing."""
+"""The bridge's HTTP port: /metrics for Prometheus, /healthz and /readyz for whatever runs the container,
+/carbon for cameras. Answers from the newest status that __main__.py has put here, so a scrape costs the stream
+nothing."""
 import json
 import threading
 import time
@@ -53,6 +54,13 @@ class Newest:
         return self.not_healthy() + reasons
 
 
+def for_cameras(newest: Newest) -> dict[str, Any]:
+    """What device/camera.py asks for: the carbon state, and at which share of its frames to look; all of them when the
+    status is not fresh."""
+    told = {} if newest.not_healthy() else newest.status().get("carbon") or {}
+    return {"state": told.get("state"), "frames": told.get("terms", {}).get("frames", 1.0)}
+
+
 class _Handler(BaseHTTPRequestHandler):
     """One request; the server has the metrics and the newest status."""
 
@@ -65,13 +73,15 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/metrics":
             encode, content_type = choose_encoder(self.headers.get("Accept", ""))
             self._answer(200, encode(self.server.metrics.registry), content_type)
+        elif path == "/carbon":
+            self._answer(200, json.dumps(for_cameras(self.server.newest)).encode())
         elif path in ("/healthz", "/readyz"):
             newest = self.server.newest
             reasons = newest.not_healthy() if path == "/healthz" else newest.not_ready()
             answer = {"ok": not reasons, "reasons": reasons, "alarms": newest.status().get("alarms", {})}
             self._answer(503 if reasons else 200, json.dumps(answer).encode())
         else:
-            self._answer(404, b'{"paths": ["/metrics", "/healthz", "/readyz"]}')
+            self._answer(404, b'{"paths": ["/metrics", "/healthz", "/readyz", "/carbon"]}')
 
     def _answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
         self.send_response(status)

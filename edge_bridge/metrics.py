@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from contract.carbon import STATES
 from edge_bridge import alarms
 
 PREFIX = "edgecloud_bridge_"
@@ -30,6 +31,12 @@ class Row(NamedTuple):
 
 def _field(name: str) -> Callable[[dict[str, Any]], Any]:
     return lambda status: status.get(name, 0)
+
+
+def _carbon(status: dict[str, Any], names: dict[str, str]) -> dict[str, float]:
+    """{label: value of this name} of the status's part on carbon; {} when there is none."""
+    told = status.get("carbon") or {}
+    return {label: told[name] for label, name in names.items() if name in told}
 
 
 def _endless(name: str, unit: float = 1.0) -> Callable[[dict[str, Any]], float]:
@@ -94,6 +101,20 @@ TABLE = (
         lambda s: int(s["remote"]["state"] == "on")),
     Row("batch_age_seconds", GAUGE, "For how long a live reading waits at most to be sealed; shorter while somebody "
         "watches.", lambda s: s["remote"].get("batch_age_s", 0)),
+    Row("carbon_intensity_g_per_kwh", GAUGE, "Carbon intensity of electricity, gCO2/kWh, of site and cloud; none with "
+        "CARBON=off.",
+        lambda s: _carbon(s, {"site": "intensity_g_per_kwh", "cloud": "cloud_intensity_g_per_kwh"}), "place"),
+    Row("carbon_state", GAUGE, "1 for the state that the carbon policy is in: low, normal, high.",
+        lambda s: {state: int(s["carbon"]["state"] == state) for state in STATES} if s.get("carbon") else {}, "state"),
+    Row("carbon_measured", GAUGE, "1: the site's intensity is a provider's or a file's; 0: it is assumed, or off.",
+        lambda s: int(bool(s.get("carbon") and s["carbon"]["measured"]))),
+    Row("carbon_backlog_share", GAUGE, "Share of its pace that the backlog goes at; 1 but while the state is high.",
+        lambda s: s["carbon"]["terms"]["backfill"] if s.get("carbon") else 1),
+    Row("carbon_grams_today", GAUGE, "Estimated gCO2 since midnight UTC, or since the start; docs/carbon.md says how "
+        "far it may be off.", lambda s: _carbon(s, {"bridge": "bridge_g", "network": "network_g", "cloud": "cloud_g"}),
+        "part"),
+    Row("energy_wh_today", GAUGE, "The energy that this is reckoned from, in Wh.",
+        lambda s: s["carbon"]["estimated_wh"] if s.get("carbon") else 0),
     Row("connected", GAUGE, "1 while there is a connection, by link: cloud, mqtt, kafka.",
         lambda s: {link: int(up) for link, up in s["connected"].items()}, "link"),
     Row("alarm", GAUGE, "1 while this alarm is up; the log and the status say what to do.",

@@ -54,7 +54,8 @@ class Outgoing:
         live = self._due(LIVE)
         if live is None or self._live_in_a_row >= BACKFILL_SHARE - 1:
             self._live_in_a_row = 0
-            return self._due(BACKFILL) or live
+            backfill = self._due(BACKFILL) if self._budget.may_backfill() else None
+            return backfill or live
         self._live_in_a_row += 1
         return live
 
@@ -72,6 +73,8 @@ class Outgoing:
             log.info("no receipt for %s %s, sent %d times; it is sent again", shipment.route, shipment.name,
                      shipment.sends)
         self._receipts.published(shipment.name, len(sealed), accepted_before=shipment.state == SENT)
+        if shipment.lane == BACKFILL:
+            self._budget.backfilled(len(sealed))
         self._budget.published(shipment.name, len(sealed), is_alert=shipment.lane == ALERTS)
         shipment.state, shipment.sends = IN_FLIGHT, shipment.sends + 1
         self._connection.publish(self._options.topics[shipment.route], sealed, shipment.name)

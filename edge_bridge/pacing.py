@@ -51,6 +51,8 @@ class Budget:
         self._publishes = Bucket(PUBLISHES_PER_S, 10, clock)
         self._bytes = Bucket(BYTES_PER_S, 128 * 1024, clock)
         self._alerts = Bucket(ALERTS_PER_S, ALERTS_PER_S, clock)
+        self._backfill = Bucket(BYTES_PER_S, 128 * 1024, clock)
+        self.backfill_share = 1.0  # of its pace; set by another thread
         self._in_flight: dict[str, int] = {}
 
     def wait_s(self) -> float:
@@ -68,6 +70,15 @@ class Budget:
     def may_alert(self) -> bool:
         """May one go now?"""
         return self._alerts.ready_in_s() == 0.0
+
+    def may_backfill(self) -> bool:
+        """May a message of the backlog go now? Always, unless it was slowed down."""
+        return self.backfill_share >= 1.0 or self._backfill.ready_in_s() == 0.0
+
+    def backfilled(self, size_bytes: int) -> None:
+        """One goes out: at half the share it has taken twice as much."""
+        if self.backfill_share < 1.0:
+            self._backfill.take(max(size_bytes, BYTES_PER_S / PUBLISHES_PER_S) / self.backfill_share)
 
     def published(self, name: str, size_bytes: int, is_alert: bool) -> None:
         """A sealed message goes out; it is in flight until it is answered."""

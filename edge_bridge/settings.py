@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contract import routes, topics
-from edge_bridge import detectors
+from edge_bridge import carbon_sources, detectors
 
 MAX_CLIENT_ID_BYTES = 128
 
@@ -48,6 +48,10 @@ def _days(text: str) -> float:
     return _seconds(text) * 86400
 
 
+def _hours(text: str) -> float:
+    return _seconds(text) * 3600
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 0 < port < 65536:
@@ -79,6 +83,7 @@ def _detector(text: str) -> str:
 
 _KINDS = {_text: "text", _whole: "a whole number", _seconds: "a number of seconds above 0",
           _size: "a number of bytes from 1M on, with K, M or G", _days: "a number of days above 0",
+          _hours: "a number of hours above 0", carbon_sources.chosen: carbon_sources.EXPECTED,
           _port: "a port from 1 to 65535", _port_or_off: "a port from 1 to 65535, or empty",
           _on_off: "on or off", _names: "names with commas between",
           _detector: "one of " + ", ".join(detectors.REGISTRY) + ", or module:class of one that can be imported"}
@@ -150,6 +155,19 @@ TABLE = (
             "or module:class for one of your own.", _detector),
     Setting("SHADOW", "on", "on: the thing's device shadow `bridge` may change DETECTOR, BATCH_AGE and LOG_LEVEL while "
             "the bridge runs, and shows how it goes; off: the settings here hold.", _on_off),
+    Setting("CARBON", "schedule", "Where the site's carbon intensity comes from: schedule (a built-in day, "
+            "assumed), energy-charts:de, uk or uk:13, electricity-maps:DE, file:/path (time,gCO2), fixed:300, off.",
+            carbon_sources.chosen),
+    Setting("CARBON_CLOUD", "fixed:40", "The same for the region of the cloud; 40 is assumed for eu-north-1.",
+            carbon_sources.chosen),
+    Setting("CARBON_POLICY", "", "What of the carbon policy is other than its defaults, such as high=400,batch=2; "
+            "adapt=off: the intensity is only shown (docs/carbon.md)."),
+    Setting("CARBON_MAX_AGE", "6", "Hours after which an intensity no longer counts; then the built-in one is shown.",
+            _hours),
+    Setting("CARBON_KEY", "", "Key for electricity-maps."),
+    Setting("CARBON_KEY_FILE", "", "File that has this key."),
+    Setting("CARBON_URL", "", "Address in place of the provider's own (https://host), for a proxy or a test."),
+    Setting("CARBON_CORE_WATTS", "4", "Watts that one busy core of this machine takes, for the estimate.", _seconds),
     Setting("STATUS_INTERVAL", "30", "Seconds between two status messages to the cloud.", _seconds),
     Setting("STATUS_FILE", "", "File that gets the same status every second (for health checks); empty: none."),
     Setting("METRICS_PORT", "9464", "HTTP port of /metrics, /healthz and /readyz; empty: none.", _port_or_off),
@@ -175,7 +193,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             faults.append(f"{setting.name} is {text!r}; expected {_KINDS[setting.read]}")
     if not faults:
         fill_in(values)
-        faults += _contradictions(values) + _missing_files(values)
+        faults += _contradictions(values) + carbon_sources.faults(values) + _missing_files(values)
     if faults:
         raise SettingsError(faults)
     return Settings(**values)

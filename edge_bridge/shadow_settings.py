@@ -23,22 +23,26 @@ class InForce(NamedTuple):
     detector: str
     batch_age_s: float
     log_level: str
+    carbon_policy: str = ""
 
 
 class Reach(NamedTuple):
     """What is called to change something: with the batch age and the one without anybody watching, both in seconds;
-    with what makes detectors (None: nothing is scored here); with the name of a log level."""
+    with what makes detectors (None: nothing is scored here); with the name of a log level; with a carbon policy."""
 
     batch_age: Callable[[float, float], None]
     detector: Callable[[Callable[[], Any]], None] | None
     log_level: Callable[[str], None]
+    carbon_policy: Callable[[str], None] = lambda text: None
 
 
 def _in_force(desired: dict[str, Any], chosen: Settings) -> InForce:
-    own: dict[str, Any] = {"detector": chosen.detector, "batch_age_s": chosen.batch_age, "log_level": chosen.log_level}
+    own: dict[str, Any] = {"detector": chosen.detector, "batch_age_s": chosen.batch_age, "log_level": chosen.log_level,
+                           "carbon_policy": chosen.carbon_policy}
     asked = {**own, **{name: value for name, value in desired.items() if name in own}}
     age_s = float(asked["batch_age_s"])
-    return InForce(asked["detector"], int(age_s) if age_s.is_integer() else age_s, asked["log_level"])
+    return InForce(asked["detector"], int(age_s) if age_s.is_integer() else age_s, asked["log_level"],
+                   asked["carbon_policy"])
 
 
 def _detectors(chosen: Settings) -> set[str]:
@@ -97,6 +101,7 @@ class RemoteSettings:
                 f"{name} is {value} (was {getattr(self.in_force, name)})"
                 for name, value in wanted._asdict().items() if value != getattr(self.in_force, name)))
             self._reach.log_level(wanted.log_level)
+            self._reach.carbon_policy(wanted.carbon_policy)
             self.in_force = wanted
             self._remember(desired)
         self._watch_until(desired.get("live_until"), cloud_s)

@@ -30,18 +30,20 @@ _EVERY_ID = 1 << 62
 class Ledger:
     """Puts the status together. connected: asked for {"cloud": bool, "mqtt": bool, "kafka": bool} (sources in use);
     figures: the uplink's; scoring: the detectors'; certificate_left_s: seconds until the certificate ends; remote: what
-    the shadow has changed, and how it goes."""
+    the shadow has changed, and how it goes; carbon: the electricity, None: not known."""
 
     def __init__(self, counters: Counters, rows: Rows, shipments: Shipments, live: LiveLine, *, thing: str,
                  version: str, connected: Callable[[], dict[str, bool]], figures: Figures, capacity: Capacity,
                  raised: Alarms, scoring: Callable[[], dict[str, float]] = dict,
                  certificate_left_s: Callable[[], float | None] = lambda: None,
                  remote: Callable[[], dict[str, Any]] = lambda: {"state": "off"},
+                 carbon: Callable[[], dict[str, Any] | None] = lambda: None,
                  now_s: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic) -> None:
         self._counters, self._rows, self._shipments, self._live = counters, rows, shipments, live
         self._thing, self._version, self._connected = thing, version, connected
         self._figures, self._capacity, self._alarms = figures, capacity, raised
         self._scoring, self._certificate_left_s, self._remote = scoring, certificate_left_s, remote
+        self._carbon = carbon
         self._now_s, self._clock = now_s, clock
         self._started_ms = int(now_s() * 1000)
         self._oldest: tuple[Any, float] = (None, clock())
@@ -81,6 +83,7 @@ class Ledger:
             **self._forecast(totals["committed"], waiting, oldest_s),
             **asdict(self._figures), **self._scoring(),
             "remote": self._remote(),
+            "carbon": self._carbon(),
             "alarms": self._alarms.up(),
             "devices": _devices(by_device), "devices_left_out": 0,
         }

@@ -4,6 +4,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 
 from edge_bridge import deadletters
 from edge_bridge.inbox import Inbox
@@ -44,11 +45,13 @@ class Shrinker:
 
 
 class Upkeep:
-    """The upkeep thread. topic: of the readings, for dead letters that do not say theirs."""
+    """The upkeep thread. topic: of the readings, for dead letters that do not say theirs; shrinking_waits: may the file
+    stay as large as it is for now?"""
 
-    def __init__(self, store: Store, rows: Rows, retention: Retention, inbox: Inbox, topic: str) -> None:
+    def __init__(self, store: Store, rows: Rows, retention: Retention, inbox: Inbox, topic: str,
+                 shrinking_waits: Callable[[], bool] = lambda: False) -> None:
         self._store, self._retention, self._inbox, self._topic = store, retention, inbox, topic
-        self._shrinker = Shrinker(store, rows)
+        self._shrinker, self._shrinking_waits = Shrinker(store, rows), shrinking_waits
         self._replaying: set[int] = set()
         self._failing = False
         self._stopping = threading.Event()
@@ -70,7 +73,7 @@ class Upkeep:
             try:
                 self._retention.keep_up()
                 self.replay()
-                wait_s = self._shrinker.step() or ROUND_S
+                wait_s = ROUND_S if self._shrinking_waits() else self._shrinker.step() or ROUND_S
                 self._failing = False
             except sqlite3.Error as error:
                 if not self._failing:

@@ -104,6 +104,10 @@ class Uplink:
             self._budget.take()
             self._connection.publish(topics.status(self._options.thing), payload, _STATUS, retain=True)
 
+    def slow_backlog(self, share: float) -> None:
+        """From now on the backlog goes at this share of its pace; live data and alerts go as ever."""
+        self._budget.backfill_share = share
+
     def connect_anew(self, identity: Identity | None = None) -> None:
         """Give up the connection and make another one, with this identity if given; what is in flight goes again."""
         self._events.put(Anew(identity))

@@ -28,14 +28,15 @@ absent: it stops the start with its logical id, before anything is created.
 | TLS 1.2+, X.509, MQTT 3.1.1 and 5, the AWS IoT Device SDK, AWS SDK calls | real |
 | JWT signatures | real |
 | device shadows, classic and named, over MQTT and the data API; in memory, one request at a time | emulated, ours |
-| device gateway with policies and quotas, rule SQL, rule actions, SQS, Firehose, pollers, HTTP API | emulated, ours |
+| device gateway with policies, quotas, lifecycle events; rule SQL and actions, SQS, Firehose, pollers, schedules, HTTP API | emulated, ours |
 | DynamoDB with streams, S3, SNS topics, Cognito, SSM, IAM and Logs APIs | emulated, moto in one thread |
 | CloudWatch alarms, on metrics that the services here measure | emulated, ours |
 | dashboards, log queries, budgets, keys, catalogues | kept, not run |
 | IAM: what roles and their trust policies allow functions, rules, mappings and delivery streams | emulated, ours |
 | resource policies, permission boundaries, encryption at rest, TTL deletion | absent |
 | throttling other than IoT Core's | absent |
-| arm64, VPC, X-Ray, e-mail and SMS, cost | absent |
+| e-mail and SMS: shown at `GET /notifications` of the control port; cost: metered, `GET /bill` | emulated, ours |
+| arm64, VPC, X-Ray | absent |
 """
 TITLES = {EMULATED: "Emulated by us", MOTO: "Emulated by moto", STORED: "Kept, not run"}
 

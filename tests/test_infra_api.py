@@ -94,7 +94,7 @@ def test_the_sign_in_page_has_a_name_that_cognito_takes() -> None:
 
 
 def test_pages_of_the_dashboards_origin_alone_may_call() -> None:
-    assert only("AWS::ApiGatewayV2::Api")["CorsConfiguration"]["AllowOrigins"] == ["http://localhost:8080"]
+    assert only("AWS::ApiGatewayV2::Api")["CorsConfiguration"]["AllowOrigins"] == [{"Ref": "WebUrl"}]
     cors = only("AWS::ApiGatewayV2::Api", other())["CorsConfiguration"]
     assert cors["AllowOrigins"] == ["https://edge.example.org"] and not cors.get("AllowCredentials")
     assert set(cors["AllowMethods"]) == {method for method, _ in routes.API}
@@ -154,7 +154,8 @@ def test_the_function_reads_all_tables_and_writes_what_post_data_needs() -> None
     assert writes == {
         ("dynamodb:BatchWriteItem", f"{TABLE}<ReadingsTable>"), ("dynamodb:BatchWriteItem", f"{TABLE}<RollupsTable>"),
         ("dynamodb:PutItem", f"{TABLE}<RollupsTable>"),
-        ("firehose:PutRecord", "arn:aws:firehose:eu-north-1:123456789012:deliverystream/<EventsArchive>")}
+        ("firehose:PutRecord", "arn:aws:firehose:eu-north-1:123456789012:deliverystream/<EventsArchive>"),
+        ("iot:UpdateThingShadow", "arn:aws:iot:eu-north-1:123456789012:thing/EdgeCloudAWS")}
     assert {("dynamodb:Query", f"{TABLE}<ReadingsTable>"),
             ("dynamodb:Query", f"{TABLE}<ReadingsTable>/index/events_by_number"),
             ("dynamodb:Query", f"{TABLE}<RollupsTable>"), ("dynamodb:Query", f"{TABLE}<AlertsTable>/index/by_day"),

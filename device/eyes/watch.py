@@ -2,7 +2,7 @@
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -19,14 +19,17 @@ def new_eye(model: str | None, decoder: str | None, confidence: float) -> Eye:
 
 class Watch:
     """A source with an eye on it. every: frames per count; None: a live source counts at `rate` per second, any other
-    at every frame. Raises SourceError, Unusable."""
+    at every frame; share: at which share of its frames a live source is looked at now. Raises SourceError, Unusable."""
 
-    def __init__(self, source: str, eye: Eye, every: int | None, rate: float, preview_path: str | None) -> None:
+    def __init__(self, source: str, eye: Eye, every: int | None, rate: float, preview_path: str | None,
+                 share: Callable[[], float] = lambda: 1.0) -> None:
         self.source, self.eye = sources.opened(source), eye
         self._every = every or (None if self.source.live else 1)
         self._period_s = 1 / rate
+        self._share = share if self.source.live else lambda: 1.0
+        self._due_frames = 1.0
         self._preview = preview.Preview(preview_path) if preview_path else None
-        self.frames = 0
+        self.frames = self.passed = 0
         self._looked_s = 0.0
         self._newest = Seen(0)
 
@@ -38,7 +41,7 @@ class Watch:
         interval: list[int] = []
         due_s = time.monotonic()
         for frame in self.source.frames(stopping):
-            if frame is not None:
+            if frame is not None and self._is_due():
                 interval.append(self._look(frame).persons)
             now_s = time.monotonic()
             if interval and (len(interval) >= self._every if self._every else now_s >= due_s):
@@ -49,6 +52,16 @@ class Watch:
                 yield None
         if interval:
             yield _median(interval)
+
+    def _is_due(self) -> bool:
+        """Is this frame one of the share that is looked at? Of the others nothing is taken."""
+        share = self._share()
+        self._due_frames = 1.0 if share >= 1.0 else self._due_frames + share
+        if self._due_frames < 1.0:
+            self.passed += 1
+            return False
+        self._due_frames -= 1.0
+        return True
 
     def _look(self, frame: Any) -> Seen:
         started_s = time.perf_counter()
@@ -69,8 +82,9 @@ class Watch:
     def summary(self) -> str:
         """What was done so far, in one line."""
         each_ms = 1000 * self._looked_s / self.frames if self.frames else 0.0
+        passed = f"; {self.passed} passed over for the carbon intensity" if self.passed else ""
         return (f"looked at {self.frames} frames, {each_ms:.0f} ms each; {self.source.dropped} dropped, "
-                f"{self.source.reconnects} reconnects")
+                f"{self.source.reconnects} reconnects{passed}")
 
     def close(self) -> None:
         """Write the last preview."""

@@ -11,7 +11,7 @@ import * as sitesView from "./sites.js";
 import { element, moment } from "./words.js";
 
 // A bridge that knows it is watched sends every second; with this the page is at most 2 s behind it.
-const EVERY_MS = 750, OFTEN_MS = 3000, SLOW_MS = 10_000, LIVE_MS = 60_000, COST_MS = 300_000;
+const EVERY_MS = 500, OFTEN_MS = 3000, SLOW_MS = 10_000, LIVE_MS = 60_000, COST_MS = 300_000;
 const THEMES = [["", "◐", "as the system's"], ["light", "☀", "light"], ["dark", "☾", "dark"]];
 const at = (id) => document.getElementById(id);
 
