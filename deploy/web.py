@@ -4,7 +4,6 @@ cloud; its config.json says where API and sign-in page are.
 import argparse
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -48,7 +47,7 @@ def install(folder: Path = WEB) -> Path:
             ["ci", "--no-audit", "--no-fund", "--ignore-scripts"], return_completed_process=True, cwd=folder,
             capture_output=True, text=True)
         if done.returncode:
-            reason = [line for line in done.stderr.splitlines() if "error" in line] or ["no reason given"]
+            reason = [line for line in str(done.stderr).splitlines() if "error" in line] or ["no reason given"]
             raise TargetFault(f"`npm ci` in {folder} failed: {reason[0]}; it needs the npm registry once")
     return package / "dist"
 

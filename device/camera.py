@@ -143,8 +143,8 @@ def _parser(env: Callable[..., Any]) -> argparse.ArgumentParser:
     add("--confidence", type=float, default=env("CONFIDENCE", "0.4"), help="of --model: from here it is a person")
     add("--details", action="store_true", help="events also carry model, frames_dropped, boxes and confidence")
     add("--preview", help="write an annotated image here, at most once a second (.jpg, .png); it stays on this machine")
-    add("--bridge", default=env("BRIDGE_URL") or None, help="http://host:9464 of the bridge: a live source looks at fewer "
-        "frames while it says that the carbon intensity is high [BRIDGE_URL]")
+    add("--bridge", default=env("BRIDGE_URL") or None, help="http://host:9464 of the bridge: a live source looks at "
+        "fewer frames while it says that the carbon intensity is high [BRIDGE_URL]")
     add("--spool", default=env("SPOOL"), help="keeps what Kafka has not confirmed (default: "
         "~/.edgecloud/<device>.camera.db; in memory when simulated) [SPOOL]")
     add("--spool-max", type=int, default=env("SPOOL_MAX", "100000"), help="events kept at most; the oldest are dropped")

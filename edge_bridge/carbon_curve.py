@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 DAY_S, HOUR_S = 86400.0, 3600.0
+LEAST_OF_A_DAY_S = 8 * HOUR_S
 MOST_G = 5000.0  # oil in a bad plant is below 1,500: more is another unit
 MOST_POINTS = 3000  # a month of quarter hours
 # An assumption, not a measurement: gCO2/kWh by hour UTC, as a grid of wind, sun and gas often has it: sun at noon, a
@@ -39,10 +40,12 @@ class Curve:
         return None if index < 0 or now_s - self.at_s[index] > most_age_s else self.g[index]
 
     def day(self, now_s: float) -> list[float]:
-        """The intensities of the 24 hours that end now and, as far as they are forecast, the 24 to come."""
+        """The intensities of the 24 hours that end now and, as far as forecast, the 24 to come; none while they
+        are less than 8 hours: the morning alone says nothing about the day."""
         if self.daily:
             return list(self.g)
-        return [g for at_s, g in zip(self.at_s, self.g, strict=True) if abs(at_s - now_s) <= DAY_S]
+        near = [(at_s, g) for at_s, g in zip(self.at_s, self.g, strict=True) if abs(at_s - now_s) <= DAY_S]
+        return [g for _, g in near] if near and near[-1][0] - near[0][0] >= LEAST_OF_A_DAY_S else []
 
     def joined(self, newer: "Curve", now_s: float) -> "Curve":
         """Both, the newer one where they differ, without what is over a day old."""

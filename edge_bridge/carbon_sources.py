@@ -39,7 +39,7 @@ def _energy_charts(answer: Any) -> Curve:
 
 
 def _uk(answer: Any) -> Curve:
-    """National: data is a list of periods; regional: a list of one region that has them in `data`."""
+    """National: data is a list of the day's periods; regional: of one region that has the present one in `data`."""
     periods = answer["data"]
     if isinstance(periods, list) and periods and "data" in periods[0]:
         periods = periods[0]["data"]
@@ -67,7 +67,7 @@ PROVIDERS = {
     "energy-charts": Provider("https://api.energy-charts.info", lambda zone: f"/co2eq?country={quote(zone)}",
                               _energy_charts, "de"),
     "uk": Provider("https://api.carbonintensity.org.uk",
-                   lambda zone: f"/regional/regionid/{quote(zone)}" if zone else "/intensity", _uk, "13, or none"),
+                   lambda zone: f"/regional/regionid/{quote(zone)}" if zone else "/intensity/date", _uk, "13, or none"),
     "electricity-maps": Provider("https://api.electricitymaps.com",
                                  lambda zone: f"/v3/carbon-intensity/latest?zone={quote(zone)}", _electricity_maps,
                                  "DE", "auth-token"),

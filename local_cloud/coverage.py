@@ -28,7 +28,8 @@ absent: it stops the start with its logical id, before anything is created.
 | TLS 1.2+, X.509, MQTT 3.1.1 and 5, the AWS IoT Device SDK, AWS SDK calls | real |
 | JWT signatures | real |
 | device shadows, classic and named, over MQTT and the data API; in memory, one request at a time | emulated, ours |
-| device gateway with policies, quotas, lifecycle events; rule SQL and actions, SQS, Firehose, pollers, schedules, HTTP API | emulated, ours |
+| device gateway with policies, quotas, lifecycle events; rule SQL and actions | emulated, ours |
+| SQS, Firehose, pollers, schedules, HTTP API, web pages of CloudFront, the sign-in page | emulated, ours |
 | DynamoDB with streams, S3, SNS topics, Cognito, SSM, IAM and Logs APIs | emulated, moto in one thread |
 | CloudWatch alarms, on metrics that the services here measure | emulated, ours |
 | dashboards, log queries, budgets, keys, catalogues | kept, not run |

@@ -30,6 +30,7 @@ MOST_FORM_BYTES = 32_768
 ASKED = ("client_id", "redirect_uri", "response_type", "state", "scope", "code_challenge", "code_challenge_method")
 _NO_ENTRY = ("NotAuthorizedException", "UserNotFoundException", "InvalidPasswordException",
              "PasswordResetRequiredException")
+_WRONG = "Incorrect username or password."
 Call = Callable[..., Awaitable[dict[str, Any]]]
 
 
@@ -91,7 +92,9 @@ class SignInPage:
         except ClientError as fault:
             if fault.response["Error"]["Code"] not in _NO_ENTRY:
                 raise
-            return self._page(asked, fault.response["Error"]["Message"], form.get("username", ""))
+            # Cognito does not say which of the two it is, either.
+            told = fault.response["Error"]["Message"] if "Password" in fault.response["Error"]["Code"] else _WRONG
+            return self._page(asked, told, form.get("username", ""))
         if "AuthenticationResult" not in answer:
             if answer["ChallengeName"] != "NEW_PASSWORD_REQUIRED":
                 raise Refused(f"The pool asks for {answer['ChallengeName']}, which is not emulated here.")

@@ -20,10 +20,16 @@ from edge_bridge.carbon_feed import Feed
 from edge_bridge.carbon_policy import USUAL
 from edge_bridge.carbon_sources import Source, chosen
 from edge_bridge.health import Newest, for_cameras
+from edge_bridge.inbox import Inbox
 from edge_bridge.pacing import Budget
+from edge_bridge.retention import Limits, Retention
+from edge_bridge.shipments import ALERTS, BACKFILL, LIVE
+from edge_bridge.upkeep import SLACK_PAGES, Upkeep
 from local_cloud.gateway.shadows import Asked
 from tests.bridge_rig import THING, BridgeProcess, Cloud, Mosquitto, Pi, until
 from tests.test_carbon_sources import Server
+from tests.test_outbox import Parts
+from tests.test_uplink import Line
 
 MIDNIGHT_S = 1_795_305_600.0  # 2026-11-22
 HOUR_S = 3600.0
@@ -196,6 +202,52 @@ def test_a_camera_is_told_its_share_while_the_status_is_fresh() -> None:
     assert for_cameras(newest)["frames"] == 1.0
     newest.put({"carbon": None})
     assert for_cameras(newest) == {"state": None, "frames": 1.0}
+
+
+def test_a_slow_backlog_holds_up_neither_alerts_nor_live_data_and_is_sent(tmp_path: Path) -> None:
+    one = Line(tmp_path / "outbox.db")
+    one.uplink.slow_backlog(0.05)
+    sealed = [(BACKFILL, b"x" * 100_000)] * 20 + [(LIVE, b"x")] * 20 + [(ALERTS, b"x")] * 5
+    for index, (lane, payload) in enumerate(sealed):
+        one.parts.shipments.seal(f"{index:024d}", payload, route="alerts" if lane == ALERTS else "readings", lane=lane,
+                                 counts={"a": 1}, oldest_ms=0, row_ids=[])
+    try:
+        one.connection.connect()
+        until(lambda: {f"{index:024d}" for index in range(20, 45)} <= set(one.connection.tokens()), "live and alerts")
+        assert len(set(one.connection.tokens())) < 45, "the backlog takes over a minute at this pace"
+        one.uplink.slow_backlog(1.0)
+        until(lambda: len(set(one.connection.tokens())) == 45, "all of the backlog")
+    finally:
+        one.close()
+
+
+def test_the_file_keeps_its_size_while_that_may_wait(tmp_path: Path) -> None:
+    parts, waits, asked = Parts(tmp_path / "outbox.db"), [True], [0]
+
+    def may_wait() -> bool:
+        asked[0] += 1
+        return waits[0]
+
+    with parts.store.write() as db:
+        db.execute("CREATE TABLE ballast (x)")
+        db.executemany("INSERT INTO ballast VALUES (zeroblob(4000))", [()] * (SLACK_PAGES + 20))
+    with parts.store.write() as db:
+        db.execute("DROP TABLE ballast")
+    upkeep = Upkeep(parts.store, parts.rows, Retention(parts.store, parts.rows, parts.shipments, parts.live,
+                                                       Limits(10 ** 9, 10 ** 9, False)), Inbox(), "t", may_wait)
+
+    def free() -> int:
+        return int(parts.store.read().execute("PRAGMA freelist_count").fetchone()[0])
+
+    before = free()
+    assert before > SLACK_PAGES
+    upkeep.start()
+    until(lambda: asked[0] >= 3, "some rounds")
+    assert free() == before
+    waits[0] = False
+    until(lambda: free() < before, "the pages to be given back")
+    upkeep.stop(10)
+    parts.store.close()
 
 
 # --- the estimate

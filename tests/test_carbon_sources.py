@@ -29,7 +29,9 @@ HOUR_S = 3600.0
 CHARTS = {"unix_seconds": [NOON_S - 900, NOON_S, NOON_S + 900, NOON_S + 1800], "co2eq": [310.5, 320.25, None, None],
           "co2eq_forecast": [None, 1, 330, None]}
 UK = {"data": [{"from": "2026-11-22T12:00Z", "to": "2026-11-22T12:30Z",
-                "intensity": {"forecast": 266, "actual": 263, "index": "moderate"}}]}
+                "intensity": {"forecast": 266, "actual": 263, "index": "moderate"}},
+               {"from": "2026-11-22T12:30Z", "to": "2026-11-22T13:00Z",
+                "intensity": {"forecast": 270, "actual": None, "index": "high"}}]}
 UK_REGION = {"data": [{"regionid": 13, "data": [{"from": "2026-11-22T12:00Z", "to": "2026-11-22T12:30Z",
                                                  "intensity": {"forecast": 150, "index": "low"}}]}]}
 MAPS = {"zone": "DE", "carbonIntensity": 302, "datetime": "2026-11-22T12:00:00.000Z", "isEstimated": True}
@@ -80,7 +82,7 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize(("source", "answer", "path", "points"), [
     ("energy-charts:de", CHARTS, "/co2eq?country=de",
      {NOON_S - 900: 310.5, NOON_S: 320.25, NOON_S + 900: 330.0}),
-    ("uk", UK, "/intensity", {NOON_S: 263.0}),
+    ("uk", UK, "/intensity/date", {NOON_S: 263.0, NOON_S + 1800: 270.0}),
     ("uk:13", UK_REGION, "/regional/regionid/13", {NOON_S: 150.0}),
     ("electricity-maps:DE", MAPS, "/v3/carbon-intensity/latest?zone=DE", {NOON_S: 302.0})])
 def test_a_provider_is_asked_and_read(server: Server, source: str, answer: Any, path: str,
@@ -171,7 +173,7 @@ def test_only_a_trusted_certificate_is_believed(server: Server, tmp_path: Path) 
         ask(chosen("uk") or pytest.fail(), url)
     assert server.asked == []
     trusted = ssl.create_default_context(cafile=str(certificate))
-    assert ask(chosen("uk") or pytest.fail(), url, trust=trusted).g == [263.0]
+    assert ask(chosen("uk") or pytest.fail(), url, trust=trusted).g == [263.0, 270.0]
 
 
 # --- files and curves
@@ -285,6 +287,7 @@ def test_single_intensities_make_a_day(fed: Fed) -> None:
         fed.times.s = NOON_S + hour * HOUR_S
         fed.answers = Curve({fed.times.s: 100.0 + hour})
         fed.feed.refresh()
+        assert bool(fed.feed.now().day) == (hour >= 8), "the morning alone is no day"
     assert fed.feed.now().day == [100.0 + hour for hour in range(15, 40)]
 
 

@@ -52,6 +52,7 @@ class Dashboard:
         web.publish(self.client("s3"), self.parameter("web-bucket"), self.addresses)
         self.page = str(self.ready["endpoints"]["pages"][self.parameter("web-url")])
         self.api = self.addresses.api
+        self.session = ""  # of the first who signed in
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run in the cloud's loop, and wait for it."""
@@ -132,6 +133,7 @@ def fill(made: Dashboard, now_ms: int) -> None:
     made.stored("alert", by_rule(alerts.seal(OUTBOX, "pi-1", [told])[1]))
     well = {"at": now_ms, "alarms": {}, "dropped": 0, "lost": 0, "dead_lettered": 0, "connected": {"cloud": True}}
     made.stored("status", status(SITE, **well), status(OTHER, at=now_ms))
+    made.run(made.cloud.flush(DEADLINE_S))  # the roll-ups' window is 25 s
     path = f"/sites/{SITE}/devices/pi-1/rollups?from={now_ms / 1000 - 600:.3f}"
     wait_until("the roll-ups", lambda: sum(int(row["fields"]["sensor2"]["n"]) for row in made.get(path)["rollups"])
                == 480, DEADLINE_S, every_s=0.5)
@@ -165,12 +167,18 @@ class Visit:
         self.page.on("request", lambda asked: self.origins.add("{0.scheme}://{0.netloc}".format(urlsplit(asked.url))))
 
     def open(self, where: str = "") -> "Visit":
-        """Go to the page, sign in with a click, and wait until all of it is drawn."""
+        """Go to the page, signed in, and wait until all of it is drawn. The first visit signs in with a click; later
+        ones begin with its token, as a tab does that was reloaded."""
+        if dashboard().session:
+            self.page.add_init_script(f"if (!sessionStorage.length && location.origin === '{dashboard().page}') "
+                                      f"sessionStorage.setItem('edgecloud.token', {json.dumps(dashboard().session)})")
         self.page.goto(f"{dashboard().page}/{where}")
-        self.page.get_by_role("button", name="Sign in").click()
-        self.page.get_by_role("button", name="Go on as").click()
-        self.page.wait_for_url(f"{dashboard().page}/{where}")
+        if not dashboard().session:
+            self.page.get_by_role("button", name="Sign in").click()
+            self.page.get_by_role("button", name="Go on as").click()
+            self.page.wait_for_url(f"{dashboard().page}/{where}")
         self.drawn()
+        dashboard().session = self.page.evaluate("sessionStorage.getItem('edgecloud.token')")
         return self
 
     def drawn(self) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any
 
 ASK_S, ANSWER_S = 60.0, 5.0
@@ -42,20 +43,20 @@ class Told:
             wait_s = self._ask_s
             try:
                 share = _asked(self._url)
-            except (OSError, ValueError) as error:  # urllib's errors and bad JSON, too
+            except (OSError, ValueError, HTTPException) as error:
                 if not self._fault:
-                    log.warning("%s does not say how many frames to look at (%s); until it does, all of them", self._url,
+                    log.warning("%s does not say how many frames to look at (%s); until it does, all are", self._url,
                                 error)
                 self._fault, self._share = str(error) or repr(error), 1.0
                 continue
             if share != self._share:
-                log.info("from now on %.0f %% of the frames are looked at: carbon intensity, by the bridge", 100 * share)
+                log.info("from now on %.0f %% of the frames are looked at: the carbon intensity", 100 * share)
             self._share, self._at_s, self._fault = share, self._clock(), ""
 
 
 def _asked(url: str) -> float:
-    """The share that the bridge says. Raises OSError, ValueError."""
-    with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:  # noqa: S310 (the operator's own address)
+    """The share that the bridge says. Raises OSError, ValueError, HTTPException."""
+    with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:
         said: Any = json.loads(answer.read(MOST_BYTES))
     share = said.get("frames") if isinstance(said, dict) else None
     if isinstance(share, bool) or not isinstance(share, int | float) or not LEAST_SHARE <= share <= 1:

@@ -69,7 +69,7 @@ export class Chart {
     };
     const at = (role) => lines.findIndex((one) => one.role === role) + 1;
     return {
-      width: this.width(), height: this.height, padding: [8, 8, 0, 0], scales: { x: { time: true }, y: this.fromZero ? { range: (_, low, high) => [0, Math.max(1, high)] } : {} },
+      width: this.width(), height: this.height, padding: [8, 32, 0, 0], scales: { x: { time: true }, y: this.fromZero ? { range: (_, low, high) => [0, Math.max(1, high)] } : {} },
       cursor: { drag: { x: Boolean(this.zoom), y: false, setScale: false }, points: { stroke: ink } },
       legend: { show: this.legend },
       axes: [{ ...axis, values: ticked, space: 80 }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => value(tick)) }],

@@ -10,7 +10,17 @@ export function carbon(target, sites) {
   }
   fill(target, ...told.flatMap(({ site, carbon: now }) => [element("h3", {}, site), figures([
     ["Intensity", `${value(now.intensity_g_per_kwh)} gCO₂/kWh`], ["State", now.state], ["Source", now.source ?? "–"],
-    ["Estimate today", now.estimated_g === undefined ? "–" : `${value(now.estimated_g)} gCO₂`]])]));
+    ["Today, estimated", now.estimated_g === undefined ? "–" : `${value(now.estimated_g)} gCO₂`],
+    ["Between", now.estimated_low_g === undefined ? "–" : `${value(now.estimated_low_g)} and ${value(now.estimated_high_g)} g`],
+    ["Electricity", now.estimated_wh === undefined ? "–" : `${value(now.estimated_wh)} Wh`]]),
+    element("p", { class: "quiet" }, slowed(now))]));
+}
+
+/** What is put off for the sake of the intensity; alerts never are. */
+function slowed({ terms, measured }) {
+  const put = [terms?.batch > 1 && `batches ${value(terms.batch)} times as long`, terms?.backfill < 1 && "backfill slower",
+               terms?.frames < 1 && "fewer camera frames", terms?.postpone && "heavy work later"].filter(Boolean);
+  return `${put.length ? `Put off: ${put.join(", ")}.` : "Nothing is put off."} Alerts never wait.${measured === false ? " The intensity is assumed, not measured." : ""}`;
 }
 
 /** What the readings delivered this month cost, estimated; null readings: not known. */
@@ -21,7 +31,7 @@ export function cost(target, config, readings) {
     return;
   }
   const variable = (readings / 1e6) * prices.usd_per_million_readings;
-  fill(target, figures([["Readings", count(readings)], ["For them", `$${variable.toFixed(2)}`],
+  fill(target, figures([["Readings", count(readings)], ["For them", variable > 0 && variable < 0.01 ? "under $0.01" : `$${variable.toFixed(2)}`],
     ["Fixed, a month", `$${prices.fixed_usd_per_month.toFixed(2)}`]]),
     element("p", { class: "quiet" }, `An estimate at the list prices of ${prices.prices_of}; AWS's bill is what counts.`));
 }

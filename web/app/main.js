@@ -10,7 +10,7 @@ import { RANGES, go, place, times, watch } from "./place.js";
 import * as sitesView from "./sites.js";
 import { element, moment } from "./words.js";
 
-// A bridge that knows it is watched sends every second; with this the page is at most 2 s behind it.
+// A bridge that knows it is watched sends every second.
 const EVERY_MS = 500, OFTEN_MS = 3000, SLOW_MS = 10_000, LIVE_MS = 60_000, COST_MS = 300_000;
 const THEMES = [["", "◐", "as the system's"], ["light", "☀", "light"], ["dark", "☾", "dark"]];
 const at = (id) => document.getElementById(id);
@@ -32,11 +32,12 @@ function linkTold(text, kind = "") {
 }
 
 function showSignIn(reason) {
+  const first = at("sign-in").hidden;
   at("content").hidden = true;
   at("sign-out").hidden = true;
   at("sign-in").hidden = false;
   at("sign-in-now").hidden = !state.config;
-  at("sign-in-reason").textContent = reason;
+  if (reason || first) at("sign-in-reason").textContent = reason;  // what was said stays, until somebody signs in
   linkTold("not signed in");
 }
 

@@ -40,7 +40,7 @@ function rolled(found, wanted, band) {
            words: `${field} by ${resolution}: ${total("n")} readings, ${total("anomalies")} anomalies` };
 }
 
-const chosen = (fields, wanted) => (fields.includes(wanted) ? wanted : fields.includes("sensor2") ? "sensor2" : fields[0]);
+const chosen = (fields, wanted) => (fields.includes(wanted) ? wanted : fields.includes("sensor2") ? "sensor2" : fields[0] ?? wanted ?? "nothing");
 
 /** Of a roll-up's extremes the one farther from what is normal. */
 function far(total, band) {
