@@ -347,4 +347,4 @@ def test_a_cloud_that_was_killed_is_not_taken_for_one(tmp_path: Path) -> None:
 def test_make_cloud_says_where_it_is_and_what_comes_next(cloud: Cloud) -> None:
     said, ready = cloud.told, cloud_rig.ready(cloud)
     assert f"make provision TARGET=local CLOUD={cloud.ready_file}\n" in said and ready["endpoints"]["api"] in said
-    assert "make verify TARGET=local\n" in told(ready, target.READY_FILE)
+    assert "make verify TARGET=local\n" in told(ready, target.READY_FILE, "http://localhost:8080")
