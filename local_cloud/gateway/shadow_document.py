@@ -137,15 +137,16 @@ def _check_state(state: Any, token: str | None) -> None:
         values = state.get(section)
         if values is not None and not isinstance(values, dict):
             raise ShadowFault(400, f"{section.capitalize()} node must be an object", token)
-        if _depth(values) > DEEPEST:
+        if _deeper(values, DEEPEST):
             raise ShadowFault(400, _TOO_DEEP, token)
         if _null_in_an_array(values):
             raise ShadowFault(400, "State contains an invalid node", token)
 
 
-def _depth(value: Any) -> int:
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether objects and arrays nest deeper; it looks no further: newer Pythons parse thousands of levels."""
     members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return 0 if members is None else 1 + max(map(_depth, members), default=0)
+    return members is not None and (levels == 0 or any(_deeper(member, levels - 1) for member in members))
 
 
 def _null_in_an_array(value: Any, within: bool = False) -> bool:
