@@ -4,7 +4,6 @@
 finds its address in EDGECLOUD_TEST_DYNAMODB. AWS licenses it for development and tests; it is never packaged.
 """
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -12,8 +11,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from deploy.processes import ROOT, Part, PartFailed
+from deploy.processes import ROOT, Part
 from tests.bridge_rig import free_port
+from tests.maven import jars
 
 POM = ROOT / "tests" / "dynamodb-local.pom.xml"
 CLOUD_HALF = ("tests/e2e/test_pipeline.py", "tests/test_table.py", "tests/test_incidents_cloud.py",
@@ -24,21 +24,6 @@ ADDRESS = "EDGECLOUD_TEST_DYNAMODB"
 START_S = 120.0
 
 
-def jars() -> Path:
-    """The directory with the jars, copied from Maven Central at first use. PartFailed: Maven's own words."""
-    match = re.search(r"DynamoDBLocal</artifactId>\s*<version>([\d.]+)<", POM.read_text())
-    assert match, f"{POM} names no version of DynamoDBLocal"
-    directory = ROOT / ".demo" / f"dynamodb-local-{match[1]}"
-    if not (directory / "complete").exists():
-        copied = subprocess.run(
-            ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={directory}",
-             "-DincludeScope=runtime"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
-        if copied.returncode:
-            raise PartFailed(f"Maven could not copy DynamoDB Local's jars:\n{copied.stdout[-2000:]}")
-        (directory / "complete").touch()
-    return directory
-
-
 class DynamoDbLocal:
     """One engine in memory, running. `url`: where it answers."""
 
@@ -46,7 +31,7 @@ class DynamoDbLocal:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.part = Part("DynamoDB Local", [
-            "java", "-Xmx512m", "-cp", f"{jars()}{os.sep}*",
+            "java", "-Xmx512m", "-cp", f"{jars(POM, 'DynamoDBLocal')}{os.sep}*",
             "software.amazon.dynamodb.services.local.main.ServerRunner",
             "-inMemory", "-sharedDb", "-port", str(port), "-disableTelemetry"], directory / "dynamodb-local.log")
         self.part.start()

@@ -3,7 +3,6 @@
 With BOOTSTRAP_SERVERS set, tests that only need a broker use that one; those that kill it need their own.
 """
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -14,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from deploy.processes import ROOT, Part, PartFailed, wait_until
 from tests.bridge_rig import free_port
+from tests.maven import jars
 
 POM = ROOT / "tests" / "pom.xml"
 START_S = 60.0
@@ -34,21 +34,6 @@ def missing() -> str | None:
     return f"no {' and no '.join(absent)} on this machine" if absent else None
 
 
-def jars() -> Path:
-    """The directory with Kafka's jars, copied from Maven Central at first use. PartFailed: Maven's own words."""
-    match = re.search(r"kafka_2\.13</artifactId>\s*<version>([\d.]+)<", POM.read_text())
-    assert match, f"{POM} names no version of kafka_2.13"
-    directory = ROOT / ".demo" / f"kafka-{match[1]}"
-    if not (directory / "complete").exists():
-        copied = subprocess.run(
-            ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={directory}",
-             "-DincludeScope=runtime"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
-        if copied.returncode:
-            raise PartFailed(f"Maven could not copy Kafka's jars:\n{copied.stdout[-2000:]}")
-        (directory / "complete").touch()
-    return directory
-
-
 class KafkaBroker:
     """One broker with its data in `directory`; `kill` and `start` it at will, the port stays."""
 
@@ -56,7 +41,7 @@ class KafkaBroker:
         directory.mkdir(parents=True, exist_ok=True)
         self.port, controller = free_port(), free_port()
         self.servers = f"127.0.0.1:{self.port}"
-        self._classpath = f"{jars()}{os.sep}*"
+        self._classpath = f"{jars(POM, 'kafka_2.13')}{os.sep}*"
         self._conf = directory / "server.properties"
         self._conf.write_text(_properties(self.port, controller, directory / "data"))
         (directory / "log4j2.properties").write_text(_LOGGING)
