@@ -12,7 +12,7 @@ from contract.numbers import is_number
 
 ANSWERS = "answers"  # the version of the shadow whose desired state the bridge has judged last
 REFUSED = "refused"  # {"version", "reason"}: that state was refused as a whole, and changed nothing
-LIVE_BATCH_AGE_S = 1  # the batch age while somebody watches
+LIVE_BATCH_AGE_S = 0.5  # the batch age while somebody watches
 MAX_LIVE_S = 900  # of live_until, from now on: who watches longer renews it
 MAX_REASON = 300
 

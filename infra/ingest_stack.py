@@ -21,8 +21,8 @@ from infra.names import give, take
 from infra.settings import Settings, logical_id
 
 TIMEOUT_S = 60  # a full batch of events is hundreds of writes, and one DynamoDB partition takes 1,000 items a second
-# A wait gathers batches of many sites into one invocation; an alert does not wait.
-WINDOW_S = {"readings": 1, "events": 1, "alerts": 0, "status": 1}
+# A wait gathers batches of many sites into one invocation. Alerts do not wait, nor do readings: somebody may watch them.
+WINDOW_S = {"readings": 0, "events": 1, "alerts": 0, "status": 1}
 # A backlog of events is an item each, all in the partition of its camera: more invocations at once would share its
 # 1,000 writes a second until none of them finished in time.
 MAX_CONCURRENCY = {"events": 5}

@@ -133,7 +133,8 @@ def test_the_report_is_a_table_and_a_file(tmp_path: Path) -> None:
 
 
 def test_one_part_can_be_measured_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(measures(1)) == ["ingest", "delivery", "backlog", "store", "detector", "camera", "soak"]
+    assert list(measures(1)) == ["ingest", "delivery", "backlog", "store", "dashboard", "queries",
+                                 "detector", "camera", "soak"]
     asked = ["--only", "detector", "--quick", "--out", str(tmp_path / "b.json")]
     assert main(asked) in (0, 1), "1 when this machine is too slow or too busy for a target"
     assert "detector `seed`" in capsys.readouterr().out

@@ -26,7 +26,7 @@ from edge_bridge.shadow_requests import BROKEN_IN_A_ROW, REFUSED_S, RETRY_MOST_S
 from edge_bridge.shadow_settings import Reach, RemoteSettings
 from local_cloud.gateway.shadows import Asked, Shadows, asked
 from tests.bridge_rig import ROOT, until
-from tests.test_outbox import Parts
+from tests.outbox_rig import Parts
 
 THING = "T"
 INTERVAL_S = 30.0
@@ -231,7 +231,7 @@ def test_what_is_no_longer_desired_is_the_bridges_own_setting_again(
 def test_somebody_watches_for_a_while(site: Callable[..., Site], cloud: CloudSide) -> None:
     one = site().ready()
     reported = one.answered(cloud.desire({"live_until": cloud.now_s + 60}))
-    assert one.ages_s[-1] == (1, 10) and reported["live_until"] == cloud.now_s + 60 and reported["batch_age_s"] == 10
+    assert one.ages_s[-1] == (0.5, 10) and reported["live_until"] == cloud.now_s + 60 and reported["batch_age_s"] == 10
     assert 0 < one.shadow.status()["live_s"] <= 60, "by the cloud's clock, whatever ours says"
     one.ahead_s += 61
     until(lambda: one.ages_s[-1] == (10, 10), "the usual batch age")
@@ -288,7 +288,7 @@ def test_a_restart_goes_on_with_what_held_before_the_cloud_is_there(
     assert second.remote.in_force[:3] == ("context", 2, "ERROR") and second.remote.live_left_s() == 0
     second.ready()
     assert second.made == [], "the same detector goes on"
-    until(lambda: second.ages_s[-1:] == [(1, 2)], "the live time that the cloud still wants")
+    until(lambda: second.ages_s[-1:] == [(0.5, 2)], "the live time that the cloud still wants")
 
 
 def test_what_changed_while_the_link_was_down_is_applied_at_the_next_connection(

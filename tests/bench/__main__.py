@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import camera, delivery, detector, ingest, report, soak, store
+from tests.bench import camera, dashboard, delivery, detector, ingest, queries, report, soak, store
 from tests.bench.bridge_run import ROOT
 from tests.bench.cloud import Cloud
 from tests.bench.report import Row
@@ -26,7 +26,7 @@ def _ingest(directory: Path, quick: bool) -> list[Row]:
 def measures(minutes: float) -> dict[str, Callable[[Path, bool], list[Row]]]:
     """What can be measured, by name, in the order of a whole run."""
     return {"ingest": _ingest, "delivery": delivery.delivery, "backlog": delivery.backlog,
-            "store": store.store,
+            "store": store.store, "dashboard": dashboard.dashboard, "queries": queries.queries,
             "detector": detector.detector, "camera": camera.camera,
             "soak": lambda directory, _: soak.soak(directory, minutes)}
 

@@ -10,7 +10,7 @@ import { RANGES, go, place, times, watch } from "./place.js";
 import * as sitesView from "./sites.js";
 import { element, moment } from "./words.js";
 
-// A bridge that knows it is watched sends every second.
+// A bridge that knows it is watched sends twice a second.
 const EVERY_MS = 500, OFTEN_MS = 3000, SLOW_MS = 10_000, LIVE_MS = 60_000, COST_MS = 300_000;
 const THEMES = [["", "◐", "as the system's"], ["light", "☀", "light"], ["dark", "☾", "dark"]];
 const at = (id) => document.getElementById(id);
@@ -91,7 +91,7 @@ async function drawMeasurement() {
   if (moved) {
     at("chart").classList.add("waiting");
     at("chart-state").textContent = "loading …";
-  } else if (!due("measurement", to - from > 3_600_000 ? SLOW_MS : EVERY_MS) || (here.from !== undefined && to < Date.now() - 60_000)) {
+  } else if (!due("measurement", to - from > 3_600_000 ? SLOW_MS : 0) || (here.from !== undefined && to < Date.now() - 60_000)) {
     return;
   }
   const found = await measurement.load(here, from, to, band(here, here.field));
@@ -102,6 +102,7 @@ async function drawMeasurement() {
   at("told").textContent = found.rows.length ? found.words : "";
   at("chart-state").textContent = found.rows.length ? "" : "Nothing was received in this time.";
   chart.draw({ ...found, from, to });
+  at("chart").dataset.newest = found.times.at(-1) ?? "";  // ms: what is measured of the page's delay
   if (at("as-table").open) measurement.table(at("as-table").querySelector("div"), found);
   state.found = found;
 }
