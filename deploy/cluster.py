@@ -5,7 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.compose_env import FROM_BRIDGE_ENV, read
+from deploy import env_file
+from deploy.certificates import ROOT_CA
+from deploy.compose_env import FROM_BRIDGE_ENV
+from deploy.faults import Fault
 from deploy.processes import ROOT
 
 NAMESPACE, OBSERVABILITY = "edgecloud", "observability"
@@ -13,7 +16,7 @@ GENERATED = ROOT / ".demo" / "k8s"
 Run = Callable[..., str]
 
 
-class ClusterFault(Exception):
+class ClusterFault(Fault):
     """What is missing, and the next step."""
 
 
@@ -107,11 +110,11 @@ def _manifest(kind: str, name: str, namespace: str, rest: dict[str, object]) -> 
 
 def identity(certs: Path) -> dict[str, bytes]:
     """The files that the bridge wants in /certs. Raises ClusterFault unless they are one root, certificate and key."""
-    found = {path.name: path.read_bytes() for pattern in ("AmazonRootCA1.pem", "*.crt", "*.key")
+    found = {path.name: path.read_bytes() for pattern in (ROOT_CA, "*.crt", "*.key")
              for path in sorted(certs.glob(pattern))}
     kinds = sorted(Path(name).suffix for name in found)
     if kinds != [".crt", ".key", ".pem"]:
-        raise ClusterFault(f"{certs} holds {', '.join(found) or 'no certificates'}; expected AmazonRootCA1.pem, one "
+        raise ClusterFault(f"{certs} holds {', '.join(found) or 'no certificates'}; expected {ROOT_CA}, one "
                            "*.crt and one *.key; run: make provision")
     return found
 
@@ -123,7 +126,7 @@ def put_identity(certs: Path, context: str, run: Run) -> None:
     """
     kubectl = ["kubectl", *(["--context", context] if context else [])]
     run([*kubectl, "apply", "-f", "-"], given=secret("bridge-certs", NAMESPACE, identity(certs)))
-    known = read(certs / "bridge.env")
+    known = env_file.read(certs / "bridge.env")
     target = {name: known[name] for name in FROM_BRIDGE_ENV if known.get(name)}
     if "IOT_ENDPOINT" not in target:
         raise ClusterFault(f"{certs / 'bridge.env'} names no IOT_ENDPOINT; run: make provision")

@@ -6,15 +6,16 @@ names from certs/bridge.env, which `make provision` writes; `--logins` asks the 
 import argparse
 import base64
 import hashlib
-import os
 import secrets
 import sys
-import tomllib
 from pathlib import Path
 
+from deploy import env_file
+from deploy.faults import Fault
 from deploy.processes import ROOT
+from infra.settings import product_version
 
-FROM_BRIDGE_ENV = ("THING", "IOT_ENDPOINT", "IOT_PORT", "RULE_PREFIX", "RULE_READINGS", "RULE_EVENTS")
+FROM_BRIDGE_ENV = ("THING", "IOT_ENDPOINT", "IOT_PORT", "RULE_PREFIX", "RULE_READINGS", "RULE_EVENTS", "RECEIPTS")
 ITERATIONS = 101  # Mosquitto's own choice; the passwords are random, 128 bits
 USERS = {"bridge": ("MQTT_USERNAME", "MQTT_PASSWORD"), "pi": ("PI_USERNAME", "PI_PASSWORD")}
 ACL = """# Written by `make compose-env LOGINS=1`: the bridge reads and acknowledges, the Pis publish and read that.
@@ -28,37 +29,18 @@ topic read sensor/ack/#
 """
 
 
-class EnvFault(Exception):
+class EnvFault(Fault):
     """What is missing, and the next step."""
-
-
-def read(path: Path) -> dict[str, str]:
-    """NAME=value lines of an env file; {} when there is none."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def write(path: Path, values: dict[str, str]) -> None:
-    """Replace the file as a whole; nobody but its owner can read it, from the first byte on."""
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write("# Read by compose.yaml; made by `make compose-env`, which keeps your own lines. Holds passwords.\n")
-        file.writelines(f"{name}={value}\n" for name, value in values.items())
-    partial.replace(path)
 
 
 def basics() -> dict[str, str]:
     """What every site needs."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {"GRAFANA_ADMIN_PASSWORD": secrets.token_urlsafe(24), "EDGECLOUD_VERSION": str(project["version"])}
+    return {"GRAFANA_ADMIN_PASSWORD": secrets.token_urlsafe(24), "EDGECLOUD_VERSION": product_version()}
 
 
 def for_aws(certs: Path) -> dict[str, str]:
     """Where AWS is and whose certificate to show. Raises EnvFault before `make provision`."""
-    found = read(certs / "bridge.env")
+    found = env_file.read(certs / "bridge.env")
     if not found.get("IOT_ENDPOINT"):
         raise EnvFault(f"{certs / 'bridge.env'} names no IOT_ENDPOINT; run: make provision")
     chosen = {name: found[name] for name in FROM_BRIDGE_ENV if name in found}
@@ -90,11 +72,11 @@ def logins(directory: Path, known: dict[str, str]) -> dict[str, str]:
 def compose(known: dict[str, str], target: str, certs: Path, with_logins: Path | None) -> dict[str, str]:
     """The whole file: what is known is kept, but what this call asks for anew."""
     chosen = {**basics(), **known}
-    if target == "aws":
-        chosen |= for_aws(certs)
-    if target == "local":
+    if target:
         for name in (*FROM_BRIDGE_ENV, "CERTS_FROM", "BRIDGE_USER"):
             chosen.pop(name, None)
+    if target == "aws":
+        chosen |= for_aws(certs)
     if with_logins:
         chosen |= logins(with_logins, known)
     return chosen
@@ -109,12 +91,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--logins", action="store_true", help="names and passwords for the LAN's clients")
     options = parser.parse_args(arguments)
     try:
-        chosen = compose(read(options.file), options.target, options.certs,
+        chosen = compose(env_file.read(options.file), options.target, options.certs,
                          options.certs / "lan" if options.logins else None)
     except EnvFault as fault:
         print(f"compose-env: {fault}", file=sys.stderr)
         return 1
-    write(options.file, chosen)
+    env_file.write(options.file, chosen,
+                   "Read by compose.yaml; made by `make compose-env`, which keeps your own lines. Holds passwords.")
     profile = "" if chosen.get("IOT_ENDPOINT") else "--profile local "
     print(f"{options.file}: {len(chosen)} settings, readable by you alone; Grafana's user is admin, its password "
           "GRAFANA_ADMIN_PASSWORD there")

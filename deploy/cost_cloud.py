@@ -33,6 +33,11 @@ def grouped(arrived: list[tuple[float, Any]], window_s: float, most: int) -> Ite
         yield closes_s, group
 
 
+def minutes(written: Iterable[Change]) -> list[Change]:
+    """Those changes of the roll-ups table that are minutes: what `hours` is called for."""
+    return [change for change in written if change[1][1]["sk"]["S"].startswith("m#")]
+
+
 class Cloud:
     """One route of the design. line: whose costs these are; receipts: the line of what it publishes to the bridge.
 

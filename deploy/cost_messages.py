@@ -1,9 +1,8 @@
 """What a single status, alert and camera event costs, by the code that runs; for the lines beside the readings."""
 from decimal import Decimal
-from typing import Any
 
 from contract import alerts, batch, numbers, routes
-from deploy.cost_cloud import Cloud, Handler
+from deploy.cost_cloud import Cloud, Handler, minutes
 from deploy.cost_design import Design
 from deploy.cost_meters import ALERTS, EVENTS, STATUS, Lines
 from deploy.cost_site import OUTBOX, START_MS
@@ -54,7 +53,7 @@ def events_message(events: int, first: int) -> bytes:
 def one_status(design: Design, prices: Prices, devices: int) -> Lines:
     """A status message: it goes by a plain topic, so that the console shows it, and is retained."""
     body = status_message(devices)
-    lines, _ = _driven(STATUS, [(0.0, body)], design, prices, STATUS)
+    lines = _driven(STATUS, [(0.0, body)], design, prices)
     lines.add(STATUS, "iot.message", steps(len(body), IOT_STEP_BYTES))
     for meter in ("dynamodb.gb_month", "dynamodb.backup_gb_month"):
         lines.put(STATUS, meter, 0)  # one item, which each message replaces
@@ -64,7 +63,7 @@ def one_status(design: Design, prices: Prices, devices: int) -> Lines:
 def one_alert(design: Design, prices: Prices) -> Lines:
     """An alert with its item, incident, notice and receipt."""
     body = alert_message()
-    lines, _ = _driven(ALERTS, [(0.0, body)], design, prices, ALERTS)
+    lines = _driven(ALERTS, [(0.0, body)], design, prices)
     lines.add(ALERTS, "iot.message", steps(len(body), IOT_STEP_BYTES))
     return lines
 
@@ -73,22 +72,17 @@ def ten_minutes_of_events(design: Design, prices: Prices) -> Lines:
     """600 events of one camera, an event a second, sealed every ten seconds."""
     sent = [(float(first + EVENTS_EVERY_S), events_message(EVENTS_EVERY_S, first))
             for first in range(0, 600, EVENTS_EVERY_S)]
-    lines, _ = _driven(EVENTS, sent, design, prices, EVENTS)
-    return lines
+    return _driven(EVENTS, sent, design, prices)
 
 
-def _driven(route: str, sent: list[tuple[float, bytes]], design: Design, prices: Prices,
-            line: str) -> tuple[Lines, Cloud]:
-    """Messages of a route through its function, and what they wrote through those behind the tables."""
+def _driven(route: str, sent: list[tuple[float, bytes]], design: Design, prices: Prices) -> Lines:
+    """Messages of a route through its function, and what they wrote through those behind the tables, all on the line
+    of that route."""
     handler = next(one.handler for one in routes.ROUTES if one.name == route)
     lines = Lines()
     with tables(design.tables(), design.environment(handler)) as at:
-        cloud = Cloud(route, design, prices, at, lines=lines, line=line, receipts=line)
+        cloud = Cloud(route, design, prices, at, lines=lines, line=route, receipts=route)
         written = cloud.through(handler, _HANDLERS[handler], sent)
-        minutes = cloud.follow("aggregate", aggregate.handler, "readings", written, most=100)
-        cloud.follow("hours", hours.handler, "rollups", _of_minutes(minutes), most=10_000)
-    return lines, cloud
-
-
-def _of_minutes(written: list[Any]) -> list[Any]:
-    return [change for change in written if change[1][1]["sk"]["S"].startswith("m#")]
+        counted = cloud.follow("aggregate", aggregate.handler, "readings", written, most=100)
+        cloud.follow("hours", hours.handler, "rollups", minutes(counted), most=10_000)
+    return lines

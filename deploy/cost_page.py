@@ -15,7 +15,7 @@ from local_cloud.cost.prices import MONTH_S, Prices
 
 TEXT = Path(__file__).with_suffix(".template.md")
 AGES_S, DEVICES = (1, 2, 5, 10, 30), (1, 3, 10)
-LONG_S, SHORT_S = 600, 120  # what needs many readings for a long time needs it not
+LONG_S, SHORT_S = 600, 120
 BAR, FIXED_BAR_USD = 50, 3
 MILLION = 1e6
 Row = Iterable[str]
@@ -49,8 +49,9 @@ def parts(design: Design, full: Design, prices: Prices, ages_s: tuple[int, ...])
 
 
 def _site(age_s: int, devices: int) -> Site:
-    return Site(devices=devices, batch_age_s=age_s, seconds=SHORT_S if age_s < 5 else LONG_S // 3 if devices > 1 else
-                LONG_S)
+    """A site for as long as the figures need: where many readings go into little time, less of it serves."""
+    long_s = LONG_S if devices == 1 else LONG_S // 3
+    return Site(devices=devices, batch_age_s=age_s, seconds=SHORT_S if age_s < 5 else long_s)
 
 
 def plain_each(prices: Prices) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from contract import batch, numbers, payloads
-from deploy.cost_cloud import Cloud
+from deploy.cost_cloud import Cloud, minutes
 from deploy.cost_design import Design
 from deploy.cost_meters import READINGS, RECEIPTS, Lines
 from deploy.cost_tables import tables
@@ -88,8 +88,7 @@ def drive(site: Site, design: Design, prices: Prices) -> Run:
     with tables(design.tables(), design.environment("persist", "aggregate", "hours")) as at:
         cloud = Cloud(READINGS, design, prices, at, lines=lines, line=READINGS, receipts=RECEIPTS)
         written = cloud.through("persist", persist.handler, sealed(site))
-        minutes = cloud.follow("aggregate", aggregate.handler, "readings", written, most=100)
-        cloud.follow("hours", hours.handler, "rollups", [
-            change for change in minutes if change[1][1]["sk"]["S"].startswith("m#")], most=10_000)
+        counted = cloud.follow("aggregate", aggregate.handler, "readings", written, most=100)
+        cloud.follow("hours", hours.handler, "rollups", minutes(counted), most=10_000)
     lines.add(READINGS, "s3.put", design.objects_a_month(READINGS) * site.seconds / MONTH_S)
     return Run(site, lines, cloud.messages, cloud.message_bytes, dict(cloud.invocations), dict(cloud.writes))

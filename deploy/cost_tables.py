@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from lambdas import table
+from lambdas import table, table_devices
 from local_cloud.cost.bill import LOG_LINE_BYTES
 from local_cloud.cost.capacity import Capacity, Shape, Units
 
@@ -134,7 +134,7 @@ def tables(described: Mapping[str, Mapping[str, Any]],
         metered, published = Tables(client, shapes), Published()
         table.CLIENTS.clear()
         table.CLIENTS.update({"dynamodb": metered, "iot-data": published, "sns": published})
-        table._known_devices.clear()
+        table_devices.KNOWN.clear()
         logger.addHandler(log_size)
         logger.setLevel(logging.INFO)
         try:
@@ -144,6 +144,6 @@ def tables(described: Mapping[str, Mapping[str, Any]],
             logger.setLevel(level)
             table.CLIENTS.clear()
             table.CLIENTS.update(clients)
-            table._known_devices.clear()
+            table_devices.KNOWN.clear()
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})

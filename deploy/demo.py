@@ -3,24 +3,21 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import sys
-import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from contract import routes
-from deploy import alarms, notices, reconcile, web
-from deploy.context import parse
+from deploy import alarms, control, notices, reconcile, web
+from deploy.arrivals import Arrivals, percentiles
+from deploy.context import merged
+from deploy.faults import Fault
 from deploy.pipeline import Pipeline, Plan, scratch_directory
 from deploy.processes import ROOT, Part, PartFailed, python_module
-from deploy.target import TargetFault
+from deploy.target import TargetFault, settings_of
+from deploy.terminal import foreground, stop_event
 from deploy.users import demo_token
-from deploy.watch import Watcher, percentiles
 
 
 def seconds(text: str) -> float:
@@ -51,7 +48,8 @@ class Demo:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        context = {**json.loads(os.environ.get("CDK_CONTEXT_JSON") or "{}"), **parse(options.context)}
+        context = merged(options.context)
+        settings_of(context)  # a fault in it, before anything is made
         self.started = float(os.environ.get("EDGECLOUD_STARTED") or time.time())
         self.directory = scratch_directory(ROOT / ".demo")
         self.plan = Plan(directory=self.directory, assembly=ROOT / ".demo" / "cdk.out", seconds=options.seconds,
@@ -59,21 +57,19 @@ class Demo:
                          web_port=options.page_port,
                          context_json=json.dumps(context))
         self.pipeline = Pipeline(self.plan)
-        self.watcher: Watcher | None = None
+        self.arrivals: Arrivals | None = None
         self.pricing: Part | None = None
         self.setup_s = 0.0
         self.first_stored_s: float | None = None
-        self.stop = threading.Event()
+        self.stop = stop_event()
 
     def run(self) -> int:
         """Exit code: 0 when all that was made is in the cloud once, in order; 1 otherwise."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self.stop.set())
         try:
             self.start()
             self.show()
             report = self.finish()
-        except PartFailed as failure:
+        except (PartFailed, Fault) as failure:
             print(f"\ndemo: {failure}", file=sys.stderr)
             if self.pipeline.parts:
                 print(f"Logs: {self.directory / 'logs'}", file=sys.stderr)
@@ -90,9 +86,9 @@ class Demo:
         pipeline = self.pipeline
         pipeline.start()
         self.setup_s = time.time() - self.started
-        self.watcher = Watcher(pipeline.table("readings"), pipeline.table("alerts"), pipeline.table("rollups"),
-                               pipeline.thing)
-        self.watcher.start()
+        self.arrivals = Arrivals(pipeline.table("readings"), pipeline.table("alerts"), pipeline.table("rollups"),
+                                 pipeline.site)
+        self.arrivals.start()
         broker, kafka = pipeline.broker, pipeline.kafka
         assert broker is not None and kafka is not None
         resources = pipeline.ready["resources"]
@@ -106,7 +102,7 @@ class Demo:
         say(f"dashboard:  {self.dashboard()}")
         api = pipeline.ready["endpoints"]["api"].rstrip("/")
         say(f"the API:    curl {api}/data    (the camera's events; /devices lists who is there)")
-        say(f"            curl '{api}/sites/{pipeline.thing}/devices/pi-1/readings?limit=3'")
+        say(f"            curl '{api}/sites/{pipeline.site}/devices/pi-1/readings?limit=3'")
         say(f"as anywhere else than on this machine, with a token (an hour long): curl -H 'Authorization: Bearer "
             f"{demo_token(pipeline.parameter, pipeline.client('cognito-idp'))}' {api}/data")
 
@@ -116,7 +112,7 @@ class Demo:
         try:
             web.publish(pipeline.client("s3"), pipeline.parameter("web-bucket"),
                         web.local_addresses(pipeline.ready, pipeline.parameter))
-        except TargetFault as fault:
+        except Fault as fault:
             return f"not there: {fault}"
         self.pricing = Part("prices", python_module(
             "deploy.web", "--target", "local", "--cloud", str(ready_file), "--assembly", str(self.plan.assembly)),
@@ -142,25 +138,25 @@ class Demo:
 
     def figures(self) -> dict[str, Any]:
         """What the live line shows."""
-        status, watcher = self.pipeline.status(), self.watcher
-        assert watcher is not None
+        status, arrivals = self.pipeline.status(), self.arrivals
+        assert arrivals is not None
         return {
             "counts": {
                 "published": sum(lines(path) for path in self.pipeline.records("pi")),
                 "events": sum(lines(path) for path in self.pipeline.records("camera")),
                 "committed": sum(counts.get("committed", 0) for device, counts in status.get("devices", {}).items()
-                                 if device.startswith("pi-")), "stored": watcher.stored,
-                "alerts": watcher.alerts_stored, "waiting": self.pipeline.waiting()},
+                                 if device.startswith("pi-")), "stored": arrivals.stored,
+                "alerts": arrivals.alerts_stored, "waiting": self.pipeline.waiting()},
         }
 
     def finish(self) -> dict[str, Any]:
         """Drain, then count what was made against what the cloud holds."""
         say("draining: publishers, bridge, queues, archive ...")
-        pipeline, watcher = self.pipeline, self.watcher
-        assert watcher is not None
+        pipeline, arrivals = self.pipeline, self.arrivals
+        assert arrivals is not None
         pipeline.drain()
-        watcher.close()
-        bill = self.ask("/bill")  # before we read the tables, though that is not billed
+        arrivals.close()
+        bill = control.ask(pipeline.control_url, "/bill")  # before we read the tables, though that is not billed
         counted = reconcile.everything(pipeline)
         return {
             **self.cost(bill),
@@ -169,9 +165,9 @@ class Demo:
             "readings": vars(counted.readings),
             "events": vars(counted.events),
             "alerts": vars(counted.alerts),
-            "alarms": alarms.states(pipeline.ready["endpoints"]["control"]),
-            "notices": notices.sent(pipeline.ready["endpoints"]["control"]),
-            "latency_ms": {"alert": percentiles(watcher.alert_ms), "stored": percentiles(watcher.stored_ms)},
+            "alarms": alarms.states(pipeline.control_url),
+            "notices": notices.sent(pipeline.control_url),
+            "latency_ms": {"alert": percentiles(arrivals.alert_ms), "stored": percentiles(arrivals.stored_ms)},
             "setup_s": round(self.setup_s, 1),
             "first_stored_s": None if self.first_stored_s is None else round(self.first_stored_s, 1),
             "resources": pipeline.ready["resources"],
@@ -186,16 +182,11 @@ class Demo:
         if not readings:
             return {}
         events = reconcile.recorded(pipeline.records("camera"))
-        status_rule = self.ask("/state")["rules"]["by_rule"][routes.rule_name(pipeline.name, "status")]
+        by_rule = control.ask(pipeline.control_url, "/state")["rules"]["by_rule"]
         ran = cost_report.Ran(
             readings, cost_report.span_s(readings), len(events), frozenset(one["device_id"] for one in events),
-            status_rule["evaluated"], pipeline.plan.batch_age_s)
+            by_rule[routes.rule_name(pipeline.name, "status")]["evaluated"], pipeline.plan.batch_age_s)
         return cost_report.by_assembly(bill, ran, pipeline.plan.assembly)
-
-    def ask(self, path: str) -> dict[str, Any]:
-        """GET from the local cloud's control port."""
-        with urllib.request.urlopen(self.pipeline.ready["endpoints"]["control"] + path, timeout=30) as answer:
-            return dict(json.load(answer))
 
     def verdict(self, report: dict[str, Any]) -> int:
         """Print and write the report; the exit code."""
@@ -251,28 +242,11 @@ def main() -> int:
     """Entry of `make demo`."""
     try:
         demo = Demo(arguments())
-    except ValueError as error:
-        print(error, file=sys.stderr)
+    except (ValueError, TargetFault) as error:
+        print(f"demo: {error}", file=sys.stderr)
         return 2
     with foreground():
         return demo.run()
-
-
-@contextmanager
-def foreground() -> Iterator[None]:
-    """Take Ctrl-C for the demo alone: make, told as well, would turn every ending into its own "Interrupt"."""
-    if not sys.stdin.isatty() or os.getsid(0) == os.getpid():
-        yield
-        return
-    before = os.tcgetpgrp(sys.stdin.fileno())
-    ignored = signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # else the next call stops us
-    os.setpgid(0, 0)
-    os.tcsetpgrp(sys.stdin.fileno(), os.getpgrp())
-    try:
-        yield
-    finally:
-        os.tcsetpgrp(sys.stdin.fileno(), before)
-        signal.signal(signal.SIGTTOU, ignored)
 
 
 if __name__ == "__main__":

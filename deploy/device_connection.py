@@ -14,13 +14,15 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from deploy.faults import Fault
+
 KEEP_ALIVE_S = 30
 SESSION_EXPIRY_S = 3600
 PAUSE_S = 1.2  # AWS IoT takes one CONNECT per second and client id
 ANSWER_S = 15.0
 
 
-class ConnectionFault(Exception):
+class ConnectionFault(Fault):
     """No connection, or a publish or subscribe that was refused; says which, and what to look at."""
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from deploy import env_file
 from deploy.processes import ROOT, python_module
 
 PROVISIONED = "certs/bridge.env"
@@ -47,8 +48,7 @@ def host_defaults(file: Path | None, environ: Mapping[str, str], resolves: Calla
     defaults = {} if resolves(DOCKER_HOST) else {"MQTT_BROKER": "127.0.0.1", "BOOTSTRAP_SERVERS": "127.0.0.1:9092"}
     if file:
         defaults["CERTS"] = str(file.absolute().parent)
-    written = file.read_text(encoding="utf-8").splitlines() if file and file.is_file() else []
-    taken = set(environ) | {line.partition("=")[0].strip().removeprefix("export ") for line in written}
+    taken = {*environ, *(env_file.read(file) if file else ())}
     return {name: value for name, value in defaults.items() if name not in taken}
 
 

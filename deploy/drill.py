@@ -5,15 +5,13 @@ Start `make demo` in one terminal and this in another; ONLY=cut,kill chooses. Th
 import argparse
 import sys
 import time
-from collections import Counter, defaultdict
-from decimal import Decimal
 from typing import Any
 
-from contract import numbers
 from deploy.drill_demo import RunningDemo, find
 from deploy.drill_faults import FAULTS, Fault
 from deploy.processes import ROOT, PartFailed
-from deploy.reconcile import inversions, recorded, scan, stored_rows
+from deploy.reconcile import held_readings, made_readings, recorded, scan
+from deploy.target import TargetFault
 
 SETTLE_S = 60.0
 
@@ -51,19 +49,14 @@ def break_it(demo: RunningDemo, fault: Fault) -> None:
 
 
 class Verdict:
-    """What of the readings made so far is in the cloud. lost, doubled, misordered: how many."""
+    """What of the readings made so far is in the cloud. lost, doubled, misordered: how many, of the demo's own devices.
+    """
 
     def __init__(self, made: list[dict[str, Any]], items: list[dict[str, Any]]) -> None:
         self.made = len(made)
-        wanted = Counter(_key(one["device"], one["seq"], one["timestamp"], one["values"]) for one in made)
-        held: Counter[Any] = Counter()
-        order: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for device, _, row in stored_rows(items):
-            held[_key(device, row.seq, row.timestamp, row.values)] += 1
-            order[device].append((row.number, row.seq))
-        self.lost = (wanted - held).total()
+        held, self.misordered = held_readings(items, {one["device"] for one in made})
+        self.lost = (made_readings(made) - held).total()
         self.doubled = sum(count - 1 for count in held.values())
-        self.misordered = sum(inversions([seq for _, seq in sorted(rows)]) for rows in order.values())
 
     @property
     def good(self) -> bool:
@@ -73,11 +66,6 @@ class Verdict:
     def __str__(self) -> str:
         return (f"{self.made} readings were made since the demo began: lost {self.lost}, doubled {self.doubled}, "
                 f"misordered {self.misordered}")
-
-
-def _key(device: str, seq: int, timestamp: Any, values: dict[str, Any]) -> Any:
-    at = timestamp if isinstance(timestamp, str) else str(numbers.canonical(Decimal(timestamp)))
-    return device, seq, at, tuple(sorted((name, Decimal(value)) for name, value in values.items()))
 
 
 def judge(demo: RunningDemo, within_s: float = SETTLE_S) -> Verdict:
@@ -118,10 +106,10 @@ def main() -> int:
         demo.wait_recovered(lambda: print("waiting for the demo to run well ...", flush=True))
         for fault in faults:
             break_it(demo, fault)
-    except PartFailed as failure:
+        verdict = judge(demo)
+    except (PartFailed, TargetFault) as failure:
         print(f"drill: {failure}", file=sys.stderr)
         return 1
-    verdict = judge(demo)
     print(f"\n{len(faults)} faults; {verdict}", flush=True)
     return 0 if verdict.good else 1
 

@@ -3,15 +3,14 @@ import json
 import os
 import signal
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
-
+from deploy import control, env_file
 from deploy.processes import Part, PartFailed, python_module, wait_until
+from deploy.target import Target, settings_of
 
 RESTART_S = 60.0
 RECOVERY_S = 120.0
@@ -55,12 +54,8 @@ class RunningDemo:
         return found
 
     def switch(self, **switches: Any) -> None:
-        """Set the local cloud's fault switches (local_cloud/observation.py)."""
-        request = urllib.request.Request(
-            self._ready["endpoints"]["control"] + "/faults", method="POST", data=json.dumps(switches).encode(),
-            headers={"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            answer.read()
+        """Set the local cloud's fault switches (local_cloud/fault_switches.py)."""
+        control.tell(self._ready["endpoints"]["control"], "/faults", switches)
 
     def kill(self, part: str) -> None:
         """SIGKILL."""
@@ -81,8 +76,7 @@ class RunningDemo:
 
     def environment(self) -> dict[str, str]:
         """The bridge's settings, as the demo wrote them down."""
-        lines = (self.directory / "bridge.env").read_text().splitlines()
-        return dict(line.split("=", 1) for line in lines)
+        return env_file.read(self.directory / "bridge.env")
 
     @contextmanager
     def bridge(self, **settings: str) -> Iterator[Part]:
@@ -117,7 +111,5 @@ class RunningDemo:
 
     def readings_table(self) -> Any:
         """The DynamoDB table of readings."""
-        aws = {"endpoint_url": self._ready["endpoints"]["aws"], "region_name": self._ready["region"],
-               "aws_access_key_id": "local", "aws_secret_access_key": "local"}
-        found = boto3.client("ssm", **aws).get_parameter(Name=f"/{self.told['name']}/readings-table")
-        return boto3.resource("dynamodb", **aws).Table(found["Parameter"]["Value"])
+        settings = settings_of({"name": self.told["name"], "region": self._ready["region"]})
+        return Target(settings, self._ready).table("readings")

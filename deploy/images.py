@@ -10,12 +10,13 @@ import os
 import secrets
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 from deploy import cluster
+from deploy.faults import Fault
 from deploy.processes import ROOT
+from infra.settings import product_version
 
 DOCKERFILES = {"edgecloud-bridge": "edge_bridge/Dockerfile", "edgecloud-camera": "device/Dockerfile",
                "edgecloud-local-cloud": "local_cloud/Dockerfile"}
@@ -23,13 +24,8 @@ TAG_DIGITS = 12
 Execute = Callable[..., str]
 
 
-class ImageFault(Exception):
+class ImageFault(Fault):
     """What is missing or failed, and the next step."""
-
-
-def version() -> str:
-    """The project's version, a build argument of every image."""
-    return str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 
 
 def context(dockerfile: str, root: Path = ROOT) -> list[str]:
@@ -59,7 +55,7 @@ def _files(start: Path) -> list[Path]:
 def tag(name: str, root: Path = ROOT) -> str:
     """Hash of all that goes into an image: its Dockerfile, the version, every file of its context."""
     dockerfile = DOCKERFILES[name]
-    digest = hashlib.sha256(version().encode() + (root / dockerfile).read_bytes())
+    digest = hashlib.sha256(product_version().encode() + (root / dockerfile).read_bytes())
     for path in context(dockerfile, root):
         digest.update(b"\0" + path.encode() + b"\0" + hashlib.sha256((root / path).read_bytes()).digest())
     return digest.hexdigest()[:TAG_DIGITS]
@@ -91,7 +87,7 @@ def build(names: list[str], run: Execute = execute) -> dict[str, str]:
         if run([engine(), "image", "inspect", "--format", "{{.Id}}", f"{name}:{its_tag}"], quiet=True):
             print(f"{name}:{its_tag} is there")
             continue
-        run([engine(), "build", "-f", DOCKERFILES[name], "--build-arg", f"VERSION={version()}",
+        run([engine(), "build", "-f", DOCKERFILES[name], "--build-arg", f"VERSION={product_version()}",
              "-t", f"{name}:{its_tag}", "-t", f"{name}:dev", "."])
     return tags
 
@@ -130,7 +126,7 @@ def main(arguments: list[str] | None = None, run: Execute = execute) -> int:
             kind = cluster.KINDS[chosen.action](chosen.cluster)
             names = [name for name in DOCKERFILES if chosen.target == "local" or name != "edgecloud-local-cloud"]
             cluster.apply(kind, build(names, run), chosen.target, chosen.mosquitto, secrets.token_urlsafe(24), run)
-    except (ImageFault, cluster.ClusterFault) as fault:
+    except Fault as fault:
         print(f"images: {fault}", file=sys.stderr)
         return 1
     return 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract import topics
+from deploy import atomic_file
 from deploy.processes import ROOT, Part, PartFailed, free_port, listening, python_module
 
 SEARCH = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/opt/homebrew/bin"))
@@ -18,7 +19,7 @@ ATTEMPTS = 8
 
 
 def find(program: str) -> str | None:
-    """Path of Mosquitto's programs, also in the places that are not on every PATH."""
+    """Path of a program such as Mosquitto, also in the places of servers that are not on every PATH."""
     return shutil.which(program) or shutil.which(program, path=SEARCH)
 
 
@@ -27,7 +28,6 @@ class LanBroker:
     """A running LAN broker and how to reach it."""
 
     part: Part
-    host: str
     port: int
     kind: str
     password: str | None
@@ -76,19 +76,15 @@ def _start(directory: Path, lan: bool) -> LanBroker:
     except Exception:
         part.stop()
         raise
-    return LanBroker(part, host, port, "mosquitto" if mosquitto else "embedded", password)
-
-
-def _private(path: Path, text: str) -> Path:
-    path.touch(mode=0o600)
-    path.write_text(text)
-    return path
+    return LanBroker(part, port, "mosquitto" if mosquitto else "embedded", password)
 
 
 def _embedded(directory: Path, host: str, port: int, password: str | None) -> list[str]:
     login = []
     if password:
-        login = ["--username", USER, "--password-file", str(_private(directory / "password", password + "\n"))]
+        file = directory / "password"
+        atomic_file.write(file, f"{password}\n".encode(), private=True)
+        login = ["--username", USER, "--password-file", str(file)]
     return python_module("local_cloud.lan_broker", "--host", host, "--port", str(port),
                          "--state", str(directory / "state.json"), *login)
 
@@ -101,7 +97,8 @@ def _mosquitto_conf(directory: Path, host: str, port: int, password: str | None)
     if os.geteuid() == 0:
         lines.append("user root")  # it would drop to a user who cannot write this directory
     if password:
-        login = _private(directory / "passwd", f"{USER}:{password}\n")
+        login = directory / "passwd"
+        atomic_file.write(login, f"{USER}:{password}\n".encode(), private=True)
         hasher = find("mosquitto_passwd")
         if hasher is None:
             raise PartFailed("mosquitto_passwd is missing beside mosquitto; install Mosquitto's clients and tools")

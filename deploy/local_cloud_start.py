@@ -19,7 +19,6 @@ from deploy.processes import listening
 # boto3 and cryptography are imported where they are used: the health check, every few seconds, needs neither.
 
 READY = Path("/tmp/local-cloud.json")
-ROOT_CA = "AmazonRootCA1.pem"
 POLL_S = 0.1
 
 
@@ -60,7 +59,7 @@ def hand_over(ready: dict[str, Any], stack: str, certs: Path, thing: str) -> Non
     import boto3
 
     from deploy import certificates
-    shutil.copyfile(ready["ca_file"], certs / ROOT_CA)
+    shutil.copyfile(ready["ca_file"], certs / certificates.ROOT_CA)
     iot = boto3.client("iot", endpoint_url=ready["endpoints"]["aws"], region_name=ready["region"],
                        aws_access_key_id="local", aws_secret_access_key="local")
     certificates.fetch_certificate(iot, ready["outputs"][stack]["CsrACertificateId"], certs, thing)
@@ -85,18 +84,22 @@ def main() -> int:
     stack = request_stack(options.assembly)
     request = request_file(options.certs, options.state, options.thing)
     (options.certs / f"{options.thing}.crt").unlink(missing_ok=True)  # of an earlier start: the cloud forgot it
+    options.ready_file.unlink(missing_ok=True)  # of one that was killed: it names what is no more
     process = subprocess.Popen(
         [sys.executable, "-m", "local_cloud", str(options.assembly), "--host", options.host, "--state",
          str(options.state), "--parameter", f"{stack}:CsrA=@{request}", "--ready-file", str(options.ready_file),
          *options.further], stdin=subprocess.DEVNULL)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: process.send_signal(received))
-    while process.poll() is None and not options.ready_file.exists():
-        time.sleep(POLL_S)
-    if process.poll() is None:
-        hand_over(json.loads(options.ready_file.read_text()), stack, options.certs, options.thing)
-        print(f"certificates of {options.thing}: {options.certs}", flush=True)
-    return process.wait()
+    try:
+        while process.poll() is None and not options.ready_file.exists():
+            time.sleep(POLL_S)
+        if process.poll() is None:
+            hand_over(json.loads(options.ready_file.read_text()), stack, options.certs, options.thing)
+            print(f"certificates of {options.thing}: {options.certs}", flush=True)
+        return process.wait()
+    finally:
+        process.terminate()  # nothing, once it has ended
 
 
 if __name__ == "__main__":

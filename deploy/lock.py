@@ -3,7 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from deploy.processes import ROOT
+
 LOCKS = ROOT / "deploy" / "locks"
 SETS = {"uv": ("setup",), "base": ("cloud", "bridge"), "bridge": ("bridge", "fast"), "camera": ("camera",),
         "dev": ("cloud", "bridge", "fast", "camera", "dev")}

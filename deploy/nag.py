@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deploy.processes import ROOT
 from infra.nodejs import use_nodejs
 
-ROOT = Path(__file__).resolve().parent.parent
 REPORT = "validation-report.json"
 # Every choice that adds resources; each is looked at.
 CONTEXTS: tuple[dict[str, str], ...] = ({}, {"monitoring": "full"})

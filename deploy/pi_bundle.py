@@ -4,7 +4,6 @@
 and modes, and no compression, whose output differs between zlib versions.
 """
 import hashlib
-import re
 import subprocess
 import sys
 import tarfile
@@ -12,7 +11,10 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from deploy.faults import Fault
+from deploy.processes import ROOT
+from infra.settings import product_version
+
 BUNDLE = ROOT / "dist" / "edgecloud-pi.pyz"
 CACHE = ROOT / "dist" / "sdists"
 # The last paho-mqtt that runs on Python 3.5; published as a source archive only.
@@ -24,7 +26,7 @@ _LICENCES = ("LICENSE.txt", "edl-v10", "epl-v20")
 _MAIN = "import sys\n\nfrom device.publisher import main\n\nsys.exit(main())\n"
 
 
-class BundleError(Exception):
+class BundleError(Fault):
     """The bundle cannot be made: what, and the next step."""
 
 
@@ -68,15 +70,9 @@ def _from_sdist(archive: Path) -> dict[str, bytes]:
     return files
 
 
-def _version() -> str:
-    project = ROOT / "pyproject.toml"
-    found = re.search(r'^version\s*=\s*"([^"]+)"', project.read_text(), re.MULTILINE) if project.exists() else None
-    return found.group(1) if found else "unknown"
-
-
 def contents(archive: Path) -> dict[str, bytes]:
     """Everything in the bundle: {name in the zip: bytes}."""
-    files = {"__main__.py": _MAIN.encode(), "device/VERSION": f"{_version()}\n".encode()}
+    files = {"__main__.py": _MAIN.encode(), "device/VERSION": f"{product_version()}\n".encode()}
     for package in ("contract", "device"):
         for source in sorted((ROOT / package).glob("*.py")):
             if source.name not in NOT_FOR_THE_PI:

@@ -3,20 +3,17 @@ import json
 import os
 import shutil
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
-
 from contract import routes
-from deploy import certificates, lan_broker
+from deploy import certificates, control, env_file, lan_broker
 from deploy.kafka import Kafka
 from deploy.processes import Part, PartFailed, free_port, python_module, wait_until
 from deploy.supervision import Supervision
 from deploy.synth import synthesize
+from deploy.target import Target, settings_of
 
 
 @dataclass
@@ -44,10 +41,12 @@ class Pipeline:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.name = json.loads(plan.context_json).get("name", "edgecloud")
-        self.thing = json.loads(plan.context_json).get("things", "EdgeCloudAWS").split(",")[0]
+        self.settings = settings_of(json.loads(plan.context_json))
+        self.name, self.thing = self.settings.name, self.settings.things[0]
+        self.site = self.settings.sites.get(self.thing, self.thing)
         self.parts: dict[str, Part] = {}
         self.ready: dict[str, Any] = {}
+        self.target: Target  # once the local cloud runs
         self.kafka: Kafka | None = None
         self.broker: lan_broker.LanBroker | None = None
         self.supervision = Supervision(plan.directory)
@@ -67,14 +66,15 @@ class Pipeline:
         certs, ready_file = self.plan.directory / "certs", self.plan.directory / "cloud.json"
         csr = self.plan.directory / "device.csr"
         csr.write_text(certificates.make_key_and_csr(certs, self.thing))
-        stack = f"{self.stack_prefix}Device"
+        stack = f"{self.settings.title}Device"
         part = self._part("local cloud", python_module(
             "local_cloud", str(self.plan.assembly), "--state", str(self.plan.directory / "cloud"),
             "--parameter", f"{stack}:CsrA=@{csr}", "--ready-file", str(ready_file),
             "--web-port", str(self.plan.web_port)))
         part.wait_ready("its ready file", ready_file.exists, 90)
         self.ready = json.loads(ready_file.read_text())
-        shutil.copy(self.ready["ca_file"], certs / "AmazonRootCA1.pem")
+        self.target = Target(self.settings, self.ready)
+        shutil.copy(self.ready["ca_file"], certs / certificates.ROOT_CA)
         certificate_id = self.ready["outputs"][stack]["CsrACertificateId"]
         certificates.fetch_certificate(self.client("iot"), certificate_id, certs, self.thing)
 
@@ -114,9 +114,7 @@ class Pipeline:
 
     def _write_for_doctor(self, environment: dict[str, str]) -> None:
         """bridge.env: the settings that the bridge runs with, for `make doctor`; it may hold a password."""
-        path = self.plan.directory / "bridge.env"
-        path.touch(mode=0o600)
-        path.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+        env_file.write(self.plan.directory / "bridge.env", environment)
 
     def start_devices(self) -> None:
         """The simulated Pis and cameras; each writes down what it made."""
@@ -144,7 +142,12 @@ class Pipeline:
     @property
     def stack_prefix(self) -> str:
         """Prefix of the stacks' names; `edgecloud` is written EdgeCloud."""
-        return "EdgeCloud" if self.name == "edgecloud" else self.name[:1].upper() + self.name[1:]
+        return self.settings.title
+
+    @property
+    def control_url(self) -> str:
+        """Address of the local cloud's control port."""
+        return str(self.ready["endpoints"]["control"])
 
     @property
     def status_file(self) -> Path:
@@ -188,11 +191,11 @@ class Pipeline:
 
     def client(self, service: str) -> Any:
         """A boto3 client of the local cloud."""
-        return boto3.client(service, **self._aws())
+        return self.target.client(service)
 
     def table(self, which: str) -> Any:
         """The DynamoDB table behind `/<name>/<which>-table`."""
-        return boto3.resource("dynamodb", **self._aws()).Table(self.parameter(f"{which}-table"))
+        return self.target.table(which)
 
     def archive_bucket(self) -> str:
         """Name of the archive's bucket."""
@@ -200,23 +203,11 @@ class Pipeline:
 
     def parameter(self, what: str) -> str:
         """The value of the SSM parameter `/<name>/<what>`."""
-        return str(self.client("ssm").get_parameter(Name=f"/{self.name}/{what}")["Parameter"]["Value"])
-
-    def _aws(self) -> dict[str, str]:
-        return {"endpoint_url": self.ready["endpoints"]["aws"], "region_name": self.ready["region"],
-                "aws_access_key_id": "local", "aws_secret_access_key": "local"}
+        return self.target.parameter(what)
 
     def control(self, path: str, body: dict[str, Any] | None = None, within_s: float = 60) -> dict[str, Any]:
         """POST to the local cloud's control port."""
-        request = urllib.request.Request(self.ready["endpoints"]["control"] + path, method="POST",
-                                         data=json.dumps(body or {}).encode(),
-                                         headers={"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=within_s) as answer:
-                return json.loads(answer.read() or b"{}")
-        except urllib.error.HTTPError as refusal:
-            raise PartFailed(f"the local cloud answered {refusal.code} to {path}: "
-                             f"{refusal.read().decode(errors='replace')[:2000]}") from None
+        return dict(control.tell(self.control_url, path, body, within_s))
 
     def drain(self, within_s: float = 120) -> None:
         """Stop the devices, let the bridge deliver everything and stop, then have the cloud store all it holds."""

@@ -3,7 +3,6 @@
 Every file is written beside its place and renamed, so that a bridge that looks at the directory never reads half of
 one; key and certificate of a pair are renamed one right after the other.
 """
-import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,18 +12,19 @@ import botocore
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
+from deploy import atomic_file, certificates, env_file
+from deploy.certificates import ROOT_CA
 from deploy.device_connection import Files
+from deploy.faults import Fault
 
-ROOT_CA = "AmazonRootCA1.pem"
 ROOT_CA_SHA256 = "8ecde6884f3d87b1125ba31ac3fcb13d7016de7f57cc904fe1cb97c6ae98196e"
 ENV_FILE = "bridge.env"
 NEXT = "next"
 _PEM_END = b"-----END CERTIFICATE-----"
 
 
-class FileFault(Exception):
+class FileFault(Fault):
     """A file that cannot serve; says which, why, and the next step."""
 
 
@@ -50,16 +50,12 @@ class Identity:
         """Make an RSA-2048 key, mode 0600, unless it is there already; True when it was made."""
         if self.key.exists():
             return False
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        write(self.key, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
-                                          serialization.NoEncryption()), secret=True)
+        certificates.make_key(self.key)
         return True
 
     def request(self) -> str:
         """The certificate request of the key, in PEM: the same each time."""
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.thing)])
-        builder = x509.CertificateSigningRequestBuilder().subject_name(name)
-        return builder.sign(self._private_key(), hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+        return certificates.request(self._private_key(), self.thing)
 
     def _private_key(self) -> rsa.RSAPrivateKey:
         try:
@@ -92,7 +88,7 @@ class Identity:
         """Put the certificate beside its key. FileFault when it belongs to another key."""
         if _public(x509.load_pem_x509_certificate(pem.encode()).public_key()) != self.public_key():
             raise FileFault(f"the certificate that AWS IoT gave is not of the key {self.key}; nothing was written")
-        write(self.certificate, pem.encode())
+        atomic_file.write(self.certificate, pem.encode())
 
     def take_over(self, other: "Identity") -> None:
         """Put the other pair in this one's place; it is gone from its own."""
@@ -101,11 +97,12 @@ class Identity:
         other.discard()
 
     def discard(self) -> None:
-        """Delete the pair and its folder (of a rotation), as far as they are there."""
+        """Delete the pair (of a rotation) as far as it is there, and its folder unless something else is in it."""
         for path in (self.key, self.certificate):
             path.unlink(missing_ok=True)
-        if self.key.parent.is_dir():
-            self.key.parent.rmdir()
+        folder = self.key.parent
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def find(directory: Path, thing: str) -> Identity:
@@ -149,31 +146,13 @@ def _fingerprint(pem: bytes) -> str:
     return digest.finalize().hex()
 
 
-def write(path: Path, content: bytes, secret: bool = False) -> None:
-    """Replace a file as a whole; secret: for its owner alone, from the first byte on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def write_environment(directory: Path, values: Mapping[str, str]) -> Path:
-    """certs/bridge.env: NAME=value lines that `docker run --env-file`, compose and a shell all read."""
-    lines = ["# Written by `make provision`; your own settings go into another file.",
-             *(f"{name}={value}" for name, value in values.items())]
+    """certs/bridge.env, whole; its path."""
     path = directory / ENV_FILE
-    write(path, ("\n".join(lines) + "\n").encode(), secret=True)
+    env_file.write(path, values, "Written by `make provision`; your own settings go into another file.")
     return path
 
 
 def read_environment(directory: Path) -> dict[str, str]:
     """What certs/bridge.env says; nothing when there is none."""
-    path = directory / ENV_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-    return {name: value for name, _, value in pairs}
+    return env_file.read(directory / ENV_FILE)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from contract import batch, routes, topics
-from deploy import aws_cli, provision_files
+from deploy import atomic_file, aws_cli, provision_files
+from deploy.certificates import ROOT_CA
 from deploy.device_connection import DeviceConnection
 from deploy.provision_adopt import Found, context_of, look
 from deploy.provision_files import Identity
@@ -135,9 +136,9 @@ class Provision:
             root = Path(self._target.ready["ca_file"]).read_bytes()
         else:
             root = provision_files.amazon_root_ca()
-        path = self._directory / provision_files.ROOT_CA
+        path = self._directory / ROOT_CA
         if not path.exists() or path.read_bytes() != root:
-            provision_files.write(path, root)
+            atomic_file.write(path, root)
         provision_files.write_environment(self._directory, environment(self._target, self._thing))
         self._after("environment")
 
@@ -146,7 +147,7 @@ class Provision:
         host, port = self._target.gateway()
         rule = routes.rule_name(self._target.settings.name, "readings")
         _, sealed = batch.seal_series("readings", "provision", [])
-        files = identity.files(self._directory / provision_files.ROOT_CA)
+        files = identity.files(self._directory / ROOT_CA)
         with DeviceConnection(host, port, self._thing, files) as connection:
             connection.connect(self._target.deadline_s)
             connection.publish(topics.basic_ingest(rule, self._thing), sealed)

@@ -2,13 +2,13 @@
 
 A deployed stack keeps its template: a change of certificates brings no other change along.
 """
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from deploy.faults import Fault
+from deploy.processes import PartFailed, wait_until
 from deploy.provision_files import public_key_of_request
 from deploy.target import Target
 from infra.settings import logical_id
@@ -19,7 +19,7 @@ POLL_S = 2.0
 DEADLINE_S = 900.0
 
 
-class StackFault(Exception):
+class StackFault(Fault):
     """What CloudFormation or IoT refused, and the next step."""
 
 
@@ -137,7 +137,10 @@ class DeviceStack:
             status = str((self._described() or {"StackStatus": "DELETE_COMPLETE"})["StackStatus"])
             return not status.endswith("_IN_PROGRESS")
 
-        wait(f"stack {self.name} to be updated", ended, DEADLINE_S, POLL_S)
+        try:
+            wait_until(f"stack {self.name} to be updated", ended, DEADLINE_S, POLL_S)
+        except PartFailed as late:
+            raise StackFault(str(late)) from None
         return status
 
     def _why(self) -> str:
@@ -146,12 +149,3 @@ class DeviceStack:
                    if one["ResourceStatus"].endswith("_FAILED") and one.get("ResourceStatusReason")]
         return reasons[0] if reasons else (
             f"see its events: aws cloudformation describe-stack-events --stack-name {self.name}")
-
-
-def wait(what: str, condition: Callable[[], bool], within_s: float, every_s: float) -> None:
-    """Return as soon as `condition()` is true; StackFault after `within_s`."""
-    deadline_s = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            raise StackFault(f"waited {within_s:.0f} s in vain for {what}")
-        time.sleep(every_s)

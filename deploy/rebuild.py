@@ -96,7 +96,7 @@ def rebuild(s3: Any, bucket: str, wanted: Range, rebuilder: Rebuilder, progress:
         for one in objects:
             left += _object(s3, bucket, one, rebuilder, say)
         rebuilder.finish()
-        if not rebuilder.failed_hours:
+        if objects and not rebuilder.failed_hours:  # without any it is but the place where strange keys are told of
             progress.note(hour_ms + rebuild_archive.HOUR_MS)
         say(f"{_text(hour_ms)}: {len(objects)} objects; so far {_told(rebuilder)}")
     return left
@@ -110,7 +110,9 @@ def _object(s3: Any, bucket: str, one: rebuild_archive.Archived, rebuilder: Rebu
         for number, text in rebuild_archive.messages(s3, bucket, one.key):
             try:
                 rebuilder.apply(one.route, text, one.arrived_ms)
-            except (BadPayload, KeyError, TypeError, ValueError, IndexError) as fault:
+            except (ClientError, BotoCoreError, table.NotStored):
+                raise
+            except Exception as fault:  # whatever it was: its function would have made a dead letter of it
                 left += 1
                 say(f"rebuild: line {number} of s3://{bucket}/{one.key} is left: {fault!r:.200}")
     except rebuild_archive.Unreadable as fault:

@@ -1,14 +1,12 @@
 """What the tables hold, and whether that is what a rebuild would put there; from DynamoDB to rebuild_tables.py."""
 import random
 import time
-import zlib
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 from contract import rollups
-from contract.errors import BadPayload
-from lambdas import table
+from lambdas import table, table_items
 
 CHUNK = 100  # keys that DynamoDB takes in one BatchGetItem
 ATTEMPTS = 8
@@ -22,8 +20,8 @@ Key = tuple[str, str]  # partition key and sort key
 def readable(item: table.Item | None) -> bool:
     """Whether the rows of an item in the table can be read: it may be what is damaged."""
     try:
-        return item is not None and bool(rollups.totals(table.rows_of(item)))
-    except (BadPayload, KeyError, TypeError, ValueError, ArithmeticError, zlib.error):
+        return item is not None and bool(rollups.totals(table_items.rows_of(item)))
+    except (table_items.Damaged, ValueError, TypeError, AttributeError, ArithmeticError):
         return False
 
 
@@ -31,7 +29,7 @@ def alike(before: table.Item, item: table.Item) -> bool:
     """Whether the item in the table is this one; the latest receipt of an event stands."""
     without = NOT_COMPARED
     if item.get("kind") == "readings":  # packed anew by another zlib, or not at all as in the beginning: the same rows
-        if not readable(before) or table.rows_of(before) != table.rows_of(item):
+        if not readable(before) or table_items.rows_of(before) != table_items.rows_of(item):
             return False
         without = NOT_COMPARED | {"series"}
     later = isinstance(before.get("received"), Decimal) and before["received"] >= item["received"]

@@ -4,15 +4,27 @@ with what the tables hold, and writes what is missing or different; used by rebu
 The items come from the functions' own modules. An item that is there already is not written, so that a rebuild over
 live data changes nothing and costs reads alone.
 """
+import logging
 import time
 from collections import Counter
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from contract import rollups
+from contract import numbers, rollups
 from deploy.rebuild_compare import CHUNK, Key, alike, items_of, readable
-from lambdas import aggregate, alert, alert_incidents, alert_notices, hours, persist, status, table, table_rollups
+from lambdas import (
+    aggregate,
+    alert,
+    alert_incidents,
+    alert_notices,
+    hours,
+    persist,
+    status,
+    table,
+    table_devices,
+    table_rollups,
+)
+
+log = logging.getLogger(__name__)
 
 
 class Pace:
@@ -42,7 +54,7 @@ class Rebuilder:
         self._pace, self._site, self._dry_run = pace, site, dry_run
         self._waiting: dict[str, list[tuple[table.Item, int]]] = {"READINGS_TABLE": [], "ALERTS_TABLE": []}
         self._minutes: aggregate.Minutes = {}
-        self._devices: dict[str, tuple[str, str, str]] = {}  # kind, site, device by the key among the devices
+        self._devices: dict[str, table.Item] = {}  # entries of the list of devices by their sort key
         self._statuses: dict[str, table.Item] = {}  # the newest by site
 
     def apply(self, route: str, text: str, arrived_ms: int) -> None:
@@ -107,8 +119,8 @@ class Rebuilder:
         for minute in aggregate.enter(self._minutes, item, before if readable(before) else None, arrived_ms / 1000):
             if minute.expires_at <= now_s:  # a roll-up is made although its time is over
                 minute.expires_at = table.expires_at(0, table.MINUTES)
-        kind = "readings" if item["kind"] == "readings" else "events"
-        self._devices[f"{kind}#{item['pk']}"] = kind, item["site"], item["device"]
+        entry = table_devices.entry_of(item)
+        self._devices[entry["sk"]] = entry
 
     def _put(self, setting: str, items: list[table.Item]) -> None:
         if items and not self._dry_run:
@@ -125,7 +137,7 @@ class Rebuilder:
             for key in keys[start:start + CHUNK]:
                 self._minute(key, minutes[key], there.get(key, {}))
         if not self._dry_run:
-            made = {(pk, table_rollups.start_of("hour", hours.moment_of(sk))) for pk, sk in keys}
+            made = {(pk, table_rollups.start_of(table_rollups.HOUR, hours.moment_of(sk))) for pk, sk in keys}
             self.failed_hours += hours.recompute(made)
             self.counts["hours checked"] += len(made)
 
@@ -142,12 +154,13 @@ class Rebuilder:
             aggregate.store(*key, minute)
 
     def _settle_devices(self) -> None:
-        keys = list(self._devices)
-        for start in range(0, len(keys), CHUNK):
-            there = items_of("ROLLUPS_TABLE", {("devices", key) for key in keys[start:start + CHUNK]})
-            for key in keys[start:start + CHUNK]:
-                if ("devices", key) not in there and not self._dry_run:
-                    table.note_device(*self._devices[key])
+        entries = list(self._devices.values())
+        for start in range(0, len(entries), CHUNK):
+            chunk = entries[start:start + CHUNK]
+            there = items_of("ROLLUPS_TABLE", {(entry["pk"], entry["sk"]) for entry in chunk})
+            for entry in chunk:
+                if (entry["pk"], entry["sk"]) not in there and not self._dry_run:
+                    table_devices.note(entry)
         self._devices.clear()
 
     # --- incidents, status
@@ -168,7 +181,7 @@ class Rebuilder:
 
     def _status(self, text: str, arrived_ms: int) -> None:
         """Keep the newest status of each site; one from the future (a clock set back since) gives way."""
-        item = status.opened(text, arrived_ms)
+        item = status.opened(numbers.loads(text), arrived_ms)
         if self._site not in (None, item["site"]):
             return
         self.counts["messages"] += 1
@@ -188,10 +201,8 @@ class Rebuilder:
             return
         self._pace.take(1)
         try:
-            table.client("dynamodb").put_item(
-                TableName=table.name("ROLLUPS_TABLE"), Item=table.to_attributes(item),
-                ConditionExpression="attribute_not_exists(pk) OR #at < :at", ExpressionAttributeNames={"#at": "at"},
-                ExpressionAttributeValues=table.to_attributes({":at": item["at"]}))
-        except ClientError as error:  # the bridge's next one came in between
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-                raise
+            table.write_if("attribute_not_exists(pk) OR #at < :at", "put_item", "ROLLUPS_TABLE",
+                           Item=table.to_attributes(item), ExpressionAttributeNames={"#at": "at"},
+                           ExpressionAttributeValues=table.to_attributes({":at": item["at"]}))
+        except table.ConditionFailed:
+            log.debug("the bridge's next status came in between", extra={"site": item["site"]})

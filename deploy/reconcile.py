@@ -59,6 +59,37 @@ def inversions(sequence: list[Any]) -> int:
     return sum(1 for a, b in itertools.pairwise(sequence) if b < a)
 
 
+def reading_key(device: str, seq: int | None, timestamp: Any, values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes a reading this one: who, its turn, its timestamp and values, exact, however they are written."""
+    return device, seq, stamp(timestamp), exact(values)
+
+
+def exact(values: Mapping[str, Any]) -> tuple[tuple[str, Decimal], ...]:
+    """Measurements to compare: 20.0 is 20, and nothing else is."""
+    return tuple(sorted((name, Decimal(value)) for name, value in values.items()))
+
+
+def stamp(timestamp: Any) -> str:
+    """A timestamp to compare: a string as it is, a number however it is written."""
+    return timestamp if isinstance(timestamp, str) else str(numbers.canonical(Decimal(timestamp)))
+
+
+def made_readings(published: Iterable[Mapping[str, Any]]) -> Counter[Any]:
+    """{reading_key: how often} of the records that publishers wrote."""
+    return Counter(reading_key(r["device"], r["seq"], r["timestamp"], r["values"]) for r in published)
+
+
+def held_readings(items: list[dict[str, Any]], devices: set[str]) -> tuple[Counter[Any], int]:
+    """({reading_key: how often} of these devices' stored readings, neighbours of which the later was made earlier)."""
+    held: Counter[Any] = Counter()
+    in_order: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for device, _, row in stored_rows(items):
+        if device in devices:
+            held[reading_key(device, row.seq, row.timestamp, row.values)] += 1
+            in_order[device].append((row.number, row.seq))
+    return held, sum(inversions([seq for _, seq in sorted(rows)]) for rows in in_order.values())
+
+
 Minute = tuple[str, str, str]  # device, sort key of the minute item, field
 
 
@@ -77,15 +108,20 @@ def expected_rollups(published: Iterable[tuple[str, int, Mapping[str, Decimal]]]
 def held_rollups(items: list[dict[str, Any]]) -> dict[Minute, rollups.Total]:
     """The totals in the minute items, anomalies left out."""
     found: dict[Minute, rollups.Total] = {}
-    for item in items:
-        if not str(item["sk"]).startswith("m#"):
-            continue
-        for entry in item.values():
-            for field, packed in entry.items() if isinstance(entry, dict) else ():
-                n, total, low, high = (Decimal(part) for part in packed[:4])
-                one, key = rollups.Total(int(n), total, low, high, 0), (item["pk"].split("#", 1)[1], item["sk"], field)
-                found[key] = rollups.merge(found[key], one) if key in found else one
+    for (device, minute, field), total in minute_entries(items):
+        one, key = total._replace(anomalies=0), (device, minute, field)
+        found[key] = rollups.merge(found[key], one) if key in found else one
     return found
+
+
+def minute_entries(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Minute, rollups.Total]]:
+    """Each entry of each minute item: a batch's total of a field. Hours and days are left out, being made of these."""
+    for item in items:
+        if str(item["sk"]).startswith("m#"):
+            for entry in (value for value in item.values() if isinstance(value, dict)):
+                for field, (n, total, low, high, anomalies) in entry.items():
+                    yield (item["pk"].split("#", 1)[1], item["sk"], field), rollups.Total(
+                        int(n), Decimal(total), Decimal(low), Decimal(high), int(anomalies))
 
 
 def archived_lines(s3: Any, bucket: str, prefix: str) -> Iterator[bytes]:
@@ -94,14 +130,6 @@ def archived_lines(s3: Any, bucket: str, prefix: str) -> Iterator[bytes]:
         for found in page.get("Contents", []):
             body = s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
             yield from gzip.decompress(body).splitlines()
-
-
-def _values(values: Mapping[str, Any]) -> tuple[tuple[str, Decimal], ...]:
-    return tuple(sorted((name, Decimal(value)) for name, value in values.items()))
-
-
-def _time(timestamp: Any) -> str:
-    return timestamp if isinstance(timestamp, str) else str(numbers.canonical(Decimal(timestamp)))
 
 
 def _compare(made: Counter[Any], held: Counter[Any], archived: Iterable[Any], misordered: int,
@@ -126,22 +154,12 @@ def count_readings(published: list[dict[str, Any]], items: list[dict[str, Any]],
 
     Only devices that the records name are counted; others may use the same cloud.
     """
-    made = Counter((r["device"], r["seq"], _time(r["timestamp"]), _values(r["values"])) for r in published)
+    made = made_readings(published)
     devices = {device for device, *_ in made}
-
-    def key(device: str, row: batch.Row) -> Any:
-        return device, row.seq, _time(row.timestamp), _values(row.values)
-
-    in_order: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    held: Counter[Any] = Counter()
-    for device, _, row in stored_rows(items):
-        if device in devices:
-            held[key(device, row)] += 1
-            in_order[device].append((row.number, row.seq))
-    archived = (((b.id, s["device"], i), key(s["device"], row)) for b in archive for s in b.series
-                if s["device"] in devices for i, row in enumerate(batch.unpack(s)))
-    misordered = sum(inversions([seq for _, seq in sorted(rows)]) for rows in in_order.values())
-    expected = expected_rollups((r["device"], payloads.at_ms(r["timestamp"]), dict(_values(r["values"])))
+    held, misordered = held_readings(items, devices)
+    archived = (((b.id, s["device"], i), reading_key(s["device"], row.seq, row.timestamp, row.values))
+                for b in archive for s in b.series if s["device"] in devices for i, row in enumerate(batch.unpack(s)))
+    expected = expected_rollups((r["device"], payloads.at_ms(r["timestamp"]), dict(exact(r["values"])))
                                 for r in published)
     return _compare(made, held, archived, misordered, expected, held_rollups(minutes), "sensor2")
 
@@ -149,16 +167,16 @@ def count_readings(published: list[dict[str, Any]], items: list[dict[str, Any]],
 def count_events(published: list[dict[str, Any]], items: list[dict[str, Any]], minutes: list[dict[str, Any]],
                  archive: Iterable[batch.Batch]) -> tuple[Counts, list[str]]:
     """Reconcile camera events by (device, timestamp, persons), and their order by receive number."""
-    made = Counter((e["device_id"], _time(e["timestamp"]), Decimal(e["persons_detected"])) for e in published)
+    made = Counter((e["device_id"], stamp(e["timestamp"]), Decimal(e["persons_detected"])) for e in published)
     order = {key: index for index, key in enumerate(made)}
     devices = {device for device, *_ in made}
     keys = [(int(item["event_number"]),
-             (item["device"], _time(item["timestamp"]), Decimal(item["values"]["persons_detected"])))
+             (item["device"], stamp(item["timestamp"]), Decimal(item["values"]["persons_detected"])))
             for item in items if item.get("kind") == "event" and item["device"] in devices]
     by_device: dict[str, list[int]] = defaultdict(list)
     for _, key in sorted(keys):
         by_device[key[0]].append(order.get(key, -1))
-    archived = ((row.kafka, (s["device"], _time(row.timestamp), row.values["persons_detected"]))
+    archived = ((row.kafka, (s["device"], stamp(row.timestamp), row.values["persons_detected"]))
                 for b in archive for s in b.series if s["device"] in devices for row in batch.unpack(s))
     misordered = sum(inversions(places) for places in by_device.values())
     expected = expected_rollups((e["device_id"], payloads.at_ms(e["timestamp"]),
@@ -192,11 +210,6 @@ class Everything:
     wrong: list[str]
     others: dict[str, int]
 
-    @property
-    def whole(self) -> bool:
-        """True when all that was made is in the cloud, once, in order, and every anomaly has its alert."""
-        return not self.wrong
-
 
 def everything(pipeline: Any) -> Everything:
     """Reconcile a drained pipeline (deploy.pipeline.Pipeline): its records against its cloud."""
@@ -211,8 +224,8 @@ def everything(pipeline: Any) -> Everything:
     events, wrong_events = count_events(recorded(pipeline.records("camera")), items, minutes, archive("events"))
     counts, agree = count_alerts(items, alerts)
     wrong = [f"readings: {what}" for what in wrong_readings] + [f"events: {what}" for what in wrong_events]
-    others = Counter(device for device, _, _ in stored_rows(items)) - Counter(
-        {device: 1 << 60 for device in {r["device"] for r in made}})
+    ours = {one["device"] for one in made}
+    others = Counter(device for device, _, _ in stored_rows(items) if device not in ours)
     return Everything(readings, events, counts, wrong + ([] if agree else ["alerts"]), dict(others))
 
 

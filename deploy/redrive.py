@@ -5,37 +5,20 @@ Every write behind the queues is idempotent, so a message that was applied after
 import argparse
 import json
 import sys
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from contract import routes
 from deploy import redrive_objects
 from deploy.redrive_objects import PRESENCE, Places
+from deploy.target import Target, TargetFault
+from infra.errors import SynthesisFault
+from infra.settings import product_version, read
 
 STREAM_LETTERS = 10  # of the stream's dead letters, how many are read for the range they name
 QUEUED_H = 24  # how much earlier than its place in the stream a message may have arrived
-
-
-@dataclass
-class Deployment:
-    """One deployment's names and clients. endpoint: of the local cloud; None means AWS."""
-
-    name: str
-    region: str
-    endpoint: str | None = None
-
-    def client(self, service: str) -> Any:
-        """A boto3 client."""
-        local = {"aws_access_key_id": "local", "aws_secret_access_key": "local"} if self.endpoint else {}
-        return boto3.client(service, region_name=self.region, endpoint_url=self.endpoint, **local)
-
-    def parameter(self, what: str) -> str:
-        """The value of `/<name>/<what>`."""
-        return str(self.client("ssm").get_parameter(Name=f"/{self.name}/{what}")["Parameter"]["Value"])
 
 
 def waiting(sqs: Any, url: str) -> int:
@@ -49,28 +32,28 @@ def arn_of(sqs: Any, url: str) -> str:
     return str(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"])
 
 
-def redrive_queue(deployment: Deployment, route: str) -> int:
+def redrive_queue(place: Target, route: str) -> int:
     """Move a route's dead letters back to its queue. Returns how many waited."""
-    sqs, url = deployment.client("sqs"), deployment.parameter(f"{route}-dead-letters")
+    sqs, url = place.client("sqs"), place.parameter(f"{route}-dead-letters")
     found = waiting(sqs, url)
     if found:
         sqs.start_message_move_task(
-            SourceArn=arn_of(sqs, url), DestinationArn=arn_of(sqs, deployment.parameter(f"{route}-queue")))
+            SourceArn=arn_of(sqs, url), DestinationArn=arn_of(sqs, place.parameter(f"{route}-queue")))
     return found
 
 
-def redrive_errors(deployment: Deployment) -> dict[str, tuple[int, int]]:
+def redrive_errors(place: Target) -> dict[str, tuple[int, int]]:
     """Hand on what the error actions kept, to the actions that failed: {rule: (handed on, left)}."""
-    places = {route.name: Places(deployment.parameter(f"{route.name}-queue"),
-                                 deployment.parameter(f"{route.name}-archive")) for route in routes.ROUTES}
+    places = {route.name: Places(place.parameter(f"{route.name}-queue"),
+                                 place.parameter(f"{route.name}-archive")) for route in routes.ROUTES}
     places[PRESENCE] = Places(places["status"].queue_url, None)
-    return redrive_objects.redrive(deployment.client("s3"), deployment.parameter("archive-bucket"), deployment.name,
-                                   places, deployment.client("sqs"), deployment.client("firehose"))
+    return redrive_objects.redrive(place.client("s3"), place.parameter("archive-bucket"), place.settings.name,
+                                   places, place.client("sqs"), place.client("firehose"))
 
 
-def stream_letters(deployment: Deployment) -> tuple[int, str]:
+def stream_letters(place: Target) -> tuple[int, str]:
     """How many places of the tables' streams could not be applied, and the rebuild that applies them ("" for none)."""
-    sqs, url = deployment.client("sqs"), deployment.parameter("stream-dead-letters")
+    sqs, url = place.client("sqs"), place.parameter("stream-dead-letters")
     found = waiting(sqs, url)
     if not found:
         return 0, ""
@@ -84,21 +67,21 @@ def stream_letters(deployment: Deployment) -> tuple[int, str]:
                    f"TO={max(moments) + timedelta(minutes=1):%Y-%m-%dT%H:%MZ}")
 
 
-def redrive(deployment: Deployment) -> int:
+def redrive(place: Target) -> int:
     """Redrive every route, and say what was found. Exit code 1 when something had to be left."""
-    moved = {route.name: redrive_queue(deployment, route.name) for route in routes.ROUTES}
-    errors = redrive_errors(deployment)
+    moved = {route.name: redrive_queue(place, route.name) for route in routes.ROUTES}
+    errors = redrive_errors(place)
     for name in (*moved, PRESENCE, ""):
         again, left = errors.get(name, (0, 0))
         if name in moved:
             print(f"{name}: {moved[name]} dead letters moved back, {again} error objects handed on, {left} left")
         elif again or left:
             print(f"{name or 'others'}: {again} error objects handed on, {left} left")
-    letters, command = stream_letters(deployment)
+    letters, command = stream_letters(place)
     if letters:
         print(f"roll-ups: {letters} messages wait in the stream's dead-letter queue. They name places in a stream, not "
               f"records; what lies there is applied by: {command}\n          then empty the queue: aws sqs "
-              f"purge-queue --queue-url {deployment.parameter('stream-dead-letters')}")
+              f"purge-queue --queue-url {place.parameter('stream-dead-letters')}")
     return 1 if letters or any(left for _, left in errors.values()) else 0
 
 
@@ -109,8 +92,13 @@ def main() -> int:
     parser.add_argument("--region", default="eu-north-1")
     parser.add_argument("--endpoint", default="", help="the local cloud's AWS endpoint; default: AWS")
     options = parser.parse_args()
+    ready = {"endpoints": {"aws": options.endpoint}} if options.endpoint else None
     try:
-        return redrive(Deployment(options.name, options.region, options.endpoint or None))
+        settings = read({"name": options.name, "region": options.region}, product_version())
+        return redrive(Target(settings, ready))
+    except (TargetFault, SynthesisFault) as fault:
+        print(f"redrive: {fault}", file=sys.stderr)
+        return 2
     except (BotoCoreError, ClientError) as fault:
         print(f"redrive: {fault}; are credentials, region and --name those of the deployment?", file=sys.stderr)
         return 2

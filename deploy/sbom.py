@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy.image_lock import runtime_lock
-from deploy.images import version
 from deploy.processes import ROOT
+from infra.settings import product_version
 
 LOCKS = ROOT / "deploy" / "locks"
 _LINE = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)\s*(?:;\s*(.*?))?\s*\\?$")
@@ -39,10 +39,11 @@ def components(lock: str) -> list[dict[str, Any]]:
 def document(image: str, lock: str) -> dict[str, Any]:
     """The bill of materials of one image; the same lock and version give the same document."""
     parts = components(lock)
-    purl = f"pkg:oci/{image}@{version()}"
+    version = product_version()
+    purl = f"pkg:oci/{image}@{version}"
     serial = uuid.uuid5(uuid.NAMESPACE_URL, purl + json.dumps(parts, sort_keys=True))
     return {"bomFormat": "CycloneDX", "specVersion": "1.6", "serialNumber": f"urn:uuid:{serial}", "version": 1,
-            "metadata": {"component": {"type": "container", "bom-ref": purl, "name": image, "version": version()}},
+            "metadata": {"component": {"type": "container", "bom-ref": purl, "name": image, "version": version}},
             "components": parts,
             "dependencies": [{"ref": purl, "dependsOn": [part["bom-ref"] for part in parts]}]}
 
@@ -50,11 +51,9 @@ def document(image: str, lock: str) -> dict[str, Any]:
 def locks() -> dict[str, str]:
     """{image: the lock that it installs}."""
     base = (LOCKS / "base.lock").read_text(encoding="utf-8")
-    found = {"edgecloud-bridge": (LOCKS / "bridge.lock").read_text(encoding="utf-8"),
-             "edgecloud-local-cloud": runtime_lock(base, (ROOT / "pyproject.toml").read_text(encoding="utf-8"))}
-    if (ROOT / "device" / "Dockerfile").exists():
-        found["edgecloud-camera"] = (LOCKS / "camera.lock").read_text(encoding="utf-8")
-    return found
+    return {"edgecloud-bridge": (LOCKS / "bridge.lock").read_text(encoding="utf-8"),
+            "edgecloud-camera": (LOCKS / "camera.lock").read_text(encoding="utf-8"),
+            "edgecloud-local-cloud": runtime_lock(base, (ROOT / "pyproject.toml").read_text(encoding="utf-8"))}
 
 
 def main(out: Path = ROOT / "dist") -> int:

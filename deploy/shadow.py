@@ -14,11 +14,10 @@ from botocore.exceptions import ClientError
 
 from contract import numbers, shadow, topics
 from contract.errors import BadPayload
-from deploy import provision
+from deploy import command
 from deploy.target import Target, TargetFault
 
 ANSWER_S = 30.0
-POLL_S = {True: 0.2, False: 2.0}  # by whether the target is local: each look is paid for
 LIVE = "live"  # in SET: live=10m in place of live_until
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -91,7 +90,7 @@ class Remote:
                 self._say(f"no answer from the bridge in {within_s:g} s; it answers when it is connected (does it run? "
                           "SHADOW=on? a policy of this version? see docs/remote.md)")
                 return False
-            time.sleep(POLL_S[self._target.is_local])
+            time.sleep(self._target.poll_s)
         refused = reported.get(shadow.REFUSED)
         self._say(f"refused, nothing changed: {refused['reason']}" if refused else "applied")
         return not refused
@@ -137,8 +136,8 @@ def _how_it_goes(reported: dict[str, Any]) -> list[str]:
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; empty strings are what an unset make variable gives."""
     parser = argparse.ArgumentParser(prog="make shadow", description=__doc__)
-    provision.where(parser)
-    parser.add_argument("--thing", default="", help="default: the deployment's first")
+    command.where(parser)
+    command.which_thing(parser)
     parser.add_argument("--set", default="", metavar="NAME=VALUE …", help=f"of {', '.join(shadow.NAMES)}, {LIVE}=10m")
     parser.add_argument("--clear", action="store_true", help="ask for nothing any more")
     parser.add_argument("--wait", type=float, default=ANSWER_S, metavar="SECONDS", help="for the bridge's answer")
@@ -148,8 +147,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when what was asked for holds; 1 when the bridge refuses it or does not answer."""
     asked = arguments(argv)
-    place = provision.target_of(asked)
-    remote = Remote(place, asked.thing or place.settings.things[0])
+    place = command.target_of(asked)
+    remote = Remote(place, command.thing_of(asked, place))
     done = True
     if asked.clear or asked.set:
         done = remote.answered(remote.desire(None if asked.clear else parsed(asked.set, time.time())), asked.wait)
@@ -158,4 +157,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(provision.run(main, "shadow"))
+    sys.exit(command.run(main, "shadow"))

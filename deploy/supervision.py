@@ -9,18 +9,11 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from deploy import atomic_file
 from deploy.processes import Part
 
 RESTARTS, WITHIN_S = 5, 60.0
 HELD_AT_MOST_S = 180.0  # a drill that was ended itself must not keep the demo down
-
-
-def write_private(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON that only this user may read, so that a reader finds the whole of it or nothing."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.touch(mode=0o600)
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
 
 
 class Supervision:
@@ -33,7 +26,8 @@ class Supervision:
     def announce(self, parts: dict[str, Part], **more: Any) -> None:
         """demo.json: the demo's process id, those of its parts by name, and `more`."""
         pids = {name: part.process.pid for name, part in parts.items() if part.process}
-        write_private(self._directory / "demo.json", {"pid": os.getpid(), "parts": pids, **more})
+        told = json.dumps({"pid": os.getpid(), "parts": pids, **more}, indent=1) + "\n"
+        atomic_file.write(self._directory / "demo.json", told.encode(), private=True)
 
     def keep_running(self, part: Part) -> bool:
         """Start it again if it has ended and is not held; whether it was. PartFailed when it ends again and again."""

@@ -1,8 +1,7 @@
-"""Where a command works: your AWS account, or a local cloud that runs on this machine; provision.py and verify.py ask
-it for clients, names and addresses, and need not know which it is."""
+"""Where a command works: your AWS account, or a local cloud that runs on this machine. Commands and the demo ask it for
+clients, names and addresses, and need not know which it is."""
 import json
-import urllib.error
-import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,21 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from contract import numbers
 from deploy.aws_cli import account_of
+from deploy.faults import Fault
+from deploy.fetch import FetchFault, fetch
 from deploy.processes import ROOT
-from infra.settings import Settings
+from infra.errors import SynthesisFault
+from infra.settings import Settings, product_version, read
 
 LOCAL, AWS = "local", "aws"
 READY_FILE = ROOT / ".cloud" / "cloud.json"
 DEMO_READY_FILES = ".demo/*/cloud.json"
 AWS_DEADLINE_S, LOCAL_DEADLINE_S = 180.0, 60.0
+AWS_POLL_S, LOCAL_POLL_S = 2.0, 0.2
 
 
-class TargetFault(Exception):
-    """What stands in the way, and the next step."""
+class TargetFault(Fault):
+    """A deployment that is not there, does not answer, or refuses."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Target:
     def deadline_s(self) -> float:
         """How long to wait for what should take seconds."""
         return LOCAL_DEADLINE_S if self.is_local else AWS_DEADLINE_S
+
+    @property
+    def poll_s(self) -> float:
+        """How often to look whether something is there yet: on AWS each look is paid for."""
+        return LOCAL_POLL_S if self.is_local else AWS_POLL_S
 
     def client(self, service: str) -> Any:
         """A boto3 client, made once."""
@@ -101,16 +109,21 @@ class Target:
 
 def ask(url: str, method: str = "GET", body: bytes | None = None, within_s: float = 60, token: str = "") -> Any:
     """The JSON that an HTTP address answers, its numbers exact. Raises TargetFault with its words for a failure."""
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-    request = urllib.request.Request(url, data=body, method=method, headers=headers)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(request, timeout=within_s) as answer:
-            return numbers.loads(answer.read() or b"{}")
-    except urllib.error.HTTPError as refusal:
-        text = refusal.read().decode(errors="replace")[:500]
-        raise TargetFault(f"{method} {url}: answered {refusal.code}: {text}") from None
-    except (OSError, ValueError) as error:
+        return numbers.loads(fetch(url, method, body, headers, within_s) or b"{}")
+    except FetchFault as fault:
+        raise TargetFault(str(fault)) from None
+    except ValueError as error:
         raise TargetFault(f"{method} {url}: {error}") from None
+
+
+def settings_of(context: Mapping[str, Any]) -> Settings:
+    """The deployment that a CDK context describes. Raises TargetFault with all that is wrong in it."""
+    try:
+        return read(context, product_version())
+    except SynthesisFault as fault:
+        raise TargetFault(str(fault)) from None
 
 
 def local(settings: Settings, ready_file: Path | None = None) -> Target:

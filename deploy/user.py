@@ -8,7 +8,7 @@ import getpass
 import sys
 from collections.abc import Sequence
 
-from deploy import provision
+from deploy import command
 from deploy.target import TargetFault
 from deploy.users import new_password, users_of
 
@@ -24,7 +24,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; empty strings are what an unset make variable gives."""
     parser = argparse.ArgumentParser(prog="make user", description=__doc__)
     parser.add_argument("verb", choices=("create", "token"))
-    provision.where(parser)
+    command.where(parser)
     parser.add_argument("--email", default="")
     parser.add_argument("--ask", action="store_true", help="ask for the password instead of making a temporary one")
     parser.add_argument("--reset", action="store_true", help="a new temporary password for a user who is there")
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     if "@" not in asked.email.strip("@"):
         raise TargetFault(f"EMAIL is {asked.email!r}; expected an address: make {asked.verb.replace('create', 'user')} "
                           "EMAIL=you@example.org")
-    place = provision.target_of(asked)
+    place = command.target_of(asked)
     users = users_of(place.parameter, place.client("cognito-idp"))
     if asked.verb == "token":
         print(users.sign_in(asked.email, ask_secret(f"Password of {asked.email}: "), ask_secret))
@@ -54,4 +54,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(provision.run(main, "user"))
+    sys.exit(command.run(main, "user"))

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from contract import topics
-from deploy import provision
+from deploy import command
+from deploy.certificates import ROOT_CA
 from deploy.device_connection import ConnectionFault, DeviceConnection
-from deploy.provision_files import ROOT_CA, find
+from deploy.provision_files import find
 from deploy.target import Target, TargetFault
 from deploy.users import users_of, visitor
 from deploy.verify_cleanup import Cleanup
@@ -22,7 +23,6 @@ from deploy.verify_hops import Hops, received_ids
 from deploy.verify_messages import Message, Run
 from deploy.verify_rules import compare
 
-POLL_S = {True: 0.2, False: 2.0}  # by whether the target is local
 ARCHIVE_S = 900.0  # Firehose holds back for 5 minutes
 BRIDGE_RUNS_S = 90.0
 
@@ -97,7 +97,7 @@ class Verification:
                 fault = str(error)
             if not fault or time.monotonic() > deadline_s:
                 return fault
-            time.sleep(POLL_S[self._target.is_local])
+            time.sleep(self._target.poll_s)
 
     def _is_ours(self, topic: str, payload: bytes) -> bool:
         """A receipt for what this run published, and for nothing else."""
@@ -135,8 +135,8 @@ def _connected(connection: DeviceConnection, within_s: float) -> str:
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; empty strings are what an unset make variable gives."""
     parser = argparse.ArgumentParser(prog="make verify", description=__doc__)
-    provision.where(parser)
-    parser.add_argument("--thing", default="", help="default: the deployment's first")
+    command.where(parser)
+    command.which_thing(parser)
     parser.add_argument("--force", action="store_true", help="also while the thing's bridge is connected")
     parser.add_argument("--rules", action="store_true", help="compare the rule SQL too, case by case")
     parser.add_argument("--cases", type=Path, default=Path("tests/data/rule_sql_cases.json"))
@@ -147,13 +147,13 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when every hop (and every rule case) agrees."""
     asked = arguments(argv)
-    target, directory = provision.target_of(asked), provision.certs_directory(asked)
+    target, directory = command.target_of(asked), command.certs_directory(asked)
     with visitor(users_of(target.parameter, target.client("cognito-idp"))) as token:
         return _verify(replace(target, token=token), directory, asked)
 
 
 def _verify(target: Target, directory: Path, asked: argparse.Namespace) -> int:
-    verification = Verification(target, asked.thing or target.settings.things[0], directory)
+    verification = Verification(target, command.thing_of(asked, target), directory)
     thing, age_s = verification.run.thing, verification.bridge_age_s()
     if age_s is not None and age_s < BRIDGE_RUNS_S and not asked.force:
         raise TargetFault(f"a bridge told its ledger as {thing} {age_s:.0f} s ago, and AWS IoT lets a name connect "
@@ -169,4 +169,4 @@ def _verify(target: Target, directory: Path, asked: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(provision.run(main, "verify"))
+    sys.exit(command.run(main, "verify"))

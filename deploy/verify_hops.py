@@ -14,6 +14,7 @@ from typing import Any
 from boto3.dynamodb.conditions import Key
 
 from contract import alerts, batch, numbers, rollups
+from deploy.reconcile import exact, minute_entries
 from deploy.target import Target
 from deploy.verify_messages import EVENTS, READINGS, Message, Run
 
@@ -59,14 +60,9 @@ class Hops:
         """DynamoDB: the minute items add up to what was published."""
         held: dict[tuple[str, str], rollups.Total] = {}
         for device in (self._run.sensor, self._run.camera):
-            for item in self.items("rollups", self.key(device)):
-                if not item["sk"].startswith("m#"):
-                    continue  # hours and days are made of minutes
-                for entry in (value for value in item.values() if isinstance(value, dict)):
-                    for name, (n, total, low, high, marked) in entry.items():
-                        one = rollups.Total(int(n), Decimal(total), low, high, int(marked))
-                        key = (device, name)
-                        held[key] = rollups.merge(held[key], one) if key in held else one
+            for (_, _, field), total in minute_entries(self.items("rollups", self.key(device))):
+                key = (device, field)
+                held[key] = rollups.merge(held[key], total) if key in held else total
         return _differ("roll-ups", list(self._run.totals().items()), list(held.items()))
 
     def api(self) -> str:
@@ -78,7 +74,7 @@ class Hops:
                   if one["device"] == run.sensor]
         return _first(
             _differ("GET …/readings", _facts(run.readings()), [
-                (one["number"], Decimal(one["timestamp"]), one.get("mark"), _values(one["values"]))
+                (one["number"], Decimal(one["timestamp"]), one.get("mark"), exact(one["values"]))
                 for one in readings["readings"]]),
             _differ("GET /data", [(row.timestamp, row.values["persons_detected"]) for row in run.events()],
                     [(one["timestamp"], one["persons_detected"]) for one in events]),
@@ -152,11 +148,7 @@ def _id(line: bytes) -> str:
 
 
 def _facts(rows: Iterable[batch.Row]) -> Facts:
-    return [(row.number, Decimal(row.timestamp), row.mark, _values(row.values)) for row in rows]
-
-
-def _values(values: dict[str, Any]) -> tuple[tuple[str, Decimal], ...]:
-    return tuple(sorted((name, Decimal(value)) for name, value in values.items()))
+    return [(row.number, Decimal(row.timestamp), row.mark, exact(row.values)) for row in rows]
 
 
 def _day(moment_ms: int) -> str:

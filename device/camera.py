@@ -17,10 +17,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from contract import numbers, payloads, topics
-from contract.errors import BadPayload
-from device import schedule, version
-from device.eyes import sources
+from contract import numbers, payloads
+from device import schedule
+from device.eyes import settings, sources
 from device.eyes.carbon import Told
 from device.eyes.opencv import Unusable
 from device.eyes.outlet import Outlet, new_producer
@@ -29,15 +28,12 @@ from device.spool import Spool, SpoolError
 if TYPE_CHECKING:
     from device.eyes.watch import Watch
 
-UNUSABLE, NOT_ALL_CONFIRMED, SOURCE_FAILED = 1, 3, 4  # exit codes; 2 is argparse's, for faulty settings
+UNUSABLE, NOT_ALL_CONFIRMED, SOURCE_FAILED = 1, 3, 4  # exit codes; 2 is that of faulty settings
 STOP_WAIT_S = 5.0
 SUMMARY_S = 60.0
 DISK_AGAIN_S = 1.0
 IN_MEMORY = ":memory:"
 log = logging.getLogger("camera")
-EXIT_CODES = """exit codes: 0 every event was confirmed; 1 a package, model or spool cannot be used; 2 faulty
-settings; 3 not every event was confirmed in time (they stay in the spool); 4 the source failed: no such file, damaged,
-no camera"""
 
 
 def persons(seed: str | None) -> Callable[[], int]:
@@ -101,59 +97,6 @@ class Camera:
                 lines.write(text + "\n")
 
 
-def _arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = _parser(os.environ.get)
-    parsed = parser.parse_args(arguments)
-    if not 0 < parsed.rate <= 10000:
-        parser.error(f"--rate is {parsed.rate}: expected more than 0 and at most 10000")
-    if parsed.seconds is not None and parsed.count is not None:
-        parser.error("--seconds and --count are both given: expected at most one")
-    if parsed.every is not None and parsed.every < 1:
-        parser.error(f"--every is {parsed.every}: expected 1 frame or more")
-    if parsed.spool_max < 1:
-        parser.error(f"--spool-max is {parsed.spool_max}: expected 1 event or more")
-    if parsed.bridge and not parsed.bridge.startswith(("http://", "https://")):
-        parser.error(f"--bridge is {parsed.bridge!r}: expected http://host:9464")
-    if not 0 < parsed.confidence < 1:
-        parser.error(f"--confidence is {parsed.confidence}: expected between 0 and 1")
-    if fault := sources.fault(parsed.source, sources.container(os.environ)):
-        parser.error(fault)
-    try:
-        topics.check_device(parsed.device_id)
-    except BadPayload as error:
-        parser.error(f"--device-id: {error}")
-    return parsed
-
-
-def _parser(env: Callable[..., Any]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="camera", description=__doc__.splitlines()[0], epilog=EXIT_CODES)
-    add = parser.add_argument
-    add("--source", default=env("SOURCE", sources.SIMULATED), help="simulated, a video file, a directory of images, "
-        "rtsp://... or http://..., or the number of a camera of this machine [SOURCE]")
-    add("--bootstrap", default=env("BOOTSTRAP_SERVERS", "localhost:9092"), help="[BOOTSTRAP_SERVERS]")
-    add("--topic", default=env("KAFKA_TOPIC", topics.EDGE_DATA), help="[KAFKA_TOPIC]")
-    add("--device-id", default=env("DEVICE_ID", "camera-01"), help="[DEVICE_ID]")
-    add("--rate", type=float, default=env("RATE", "1"), help="events per second, simulated or live [RATE]")
-    add("--every", type=int, default=env("EVERY"), help="frames per event, in place of --rate; 1 for files [EVERY]")
-    add("--seconds", type=float, help="make rate x seconds events, then end")
-    add("--count", type=int, help="make this many events, then end")
-    add("--seed", default=env("SEED"), help="the same seed sees the same (simulated) [SEED]")
-    add("--model", default=env("MODEL") or None, help="an ONNX detector, in place of the built-in one [MODEL]")
-    add("--decoder", default=env("DECODER") or None, help="module:name that reads its answer, if not YOLO or YOLOX")
-    add("--confidence", type=float, default=env("CONFIDENCE", "0.4"), help="of --model: from here it is a person")
-    add("--details", action="store_true", help="events also carry model, frames_dropped, boxes and confidence")
-    add("--preview", help="write an annotated image here, at most once a second (.jpg, .png); it stays on this machine")
-    add("--bridge", default=env("BRIDGE_URL") or None, help="http://host:9464 of the bridge: a live source looks at "
-        "fewer frames while it says that the carbon intensity is high [BRIDGE_URL]")
-    add("--spool", default=env("SPOOL"), help="keeps what Kafka has not confirmed (default: "
-        "~/.edgecloud/<device>.camera.db; in memory when simulated) [SPOOL]")
-    add("--spool-max", type=int, default=env("SPOOL_MAX", "100000"), help="events kept at most; the oldest are dropped")
-    add("--record", default=env("RECORD"), help="file to append a JSON line per event to [RECORD]")
-    add("--wait", type=float, default=30.0, help="seconds to wait for confirmations at the end")
-    add("--version", action="version", version="edgecloud camera " + version())
-    return parser
-
-
 def _spool(options: argparse.Namespace) -> Spool:
     simulated = options.source == sources.SIMULATED
     path = options.spool or (IN_MEMORY if simulated else os.path.join(
@@ -172,8 +115,9 @@ def _look(options: argparse.Namespace, camera: Camera) -> str:
 
     told = Told(options.bridge) if options.bridge else None
     try:
-        watch = Watch(options.source, new_eye(options.model, options.decoder, options.confidence), options.every,
-                      options.rate, options.preview, told.share if told else lambda: 1.0)
+        eye = new_eye(options.model, options.decoder, options.confidence)
+        watch = Watch(sources.opened(options.source), eye, options.every, options.rate, options.preview,
+                      told.share if told else lambda: 1.0)
         try:
             camera.watch(watch, count, options.details)
         finally:
@@ -198,7 +142,7 @@ def _report(outlet: Outlet) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry of `python -m device.camera`; returns the exit code: 0 only when every event was confirmed."""
-    options = _arguments(arguments)
+    options = settings.read(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -221,6 +165,8 @@ def _run(options: argparse.Namespace, outlet: Outlet, stopping: threading.Event)
         code = SOURCE_FAILED if fault else 0
     except (Unusable, SpoolError) as error:
         code, fault = UNUSABLE, str(error)
+    except OSError as error:
+        code, fault = UNUSABLE, f"cannot go on: {error}; check --source and --record, and the disk"
     if fault:
         print(f"camera: {fault}", file=sys.stderr, flush=True)
     every_one = outlet.finish(min(options.wait, STOP_WAIT_S) if stopping.is_set() else options.wait)

@@ -10,7 +10,7 @@ from contract import numbers
 
 
 def append(path, device, spool, rows):
-    """Add a line for each of `rows`: (seq, text of the reading as publisher.reading_text made it)."""
+    """Add a line for each of `rows`: (seq, text of the reading as message.reading_text made it)."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "a", encoding="utf-8") as lines:
         for seq, text in rows:
@@ -22,7 +22,8 @@ def append(path, device, spool, rows):
 
 
 def last_seq(path, spool):
-    """Highest seq of `spool` in the record (0 for none); a torn last line, as a power cut leaves it, is cut off."""
+    """Highest seq of `spool` in the record (0 for none). What a power cut leaves costs no start: a torn last line is
+    cut off, a line of something else (zeros, say) is passed over and stays."""
     if not os.path.exists(path):
         return 0
     highest = whole_bytes = 0
@@ -31,9 +32,12 @@ def last_seq(path, spool):
             if not raw.endswith(b"\n"):
                 break
             whole_bytes += len(raw)
-            fields = json.loads(raw.decode("utf-8"))
-            if fields.get("spool") == spool:
-                highest = max(highest, fields["seq"])
+            try:
+                fields = json.loads(raw.decode("utf-8"))
+                if fields["spool"] == spool:
+                    highest = max(highest, int(fields["seq"]))
+            except (ValueError, KeyError, TypeError):
+                continue  # none of ours
     if whole_bytes < os.path.getsize(path):
         os.truncate(path, whole_bytes)
     return highest

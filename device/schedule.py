@@ -1,4 +1,4 @@
-"""When the next reading is due: a fixed rate on the monotonic clock; used by publisher.py and camera.py."""
+"""When the next reading is due: a fixed rate on the monotonic clock; used by sampler.py and camera.py."""
 import time
 from decimal import Decimal
 

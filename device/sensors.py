@@ -1,4 +1,4 @@
-"""Where readings come from: simulated, the CPU, lines on stdin or a function of yours; publisher.py asks for them.
+"""Where readings come from: simulated, the CPU, lines on stdin or a function of yours; sampler.py asks for them.
 
 A sensor is a callable without arguments that returns a dict of numbers (with a `timestamp` of its own, if it has one).
 It raises SensorError for a reading that failed, EOFError when there will be no more.
@@ -36,7 +36,7 @@ def exact(values):
         if isinstance(value, float):
             if math.isnan(value) or math.isinf(value):
                 raise SensorError("the sensor gave %s = %r; expected a number" % (name, value))
-            value = Decimal(repr(value))
+            value = Decimal(repr(float(value)))  # NumPy shows its own floats otherwise
         elif not numbers.is_number(value) and not (name == "timestamp" and isinstance(value, str)):
             raise SensorError("the sensor gave %s = %.60r; expected a number" % (name, value))
         fields[name] = value
@@ -99,7 +99,10 @@ def _lines(descriptor):
     """Lines (bytes) of a file descriptor; not through sys.stdin, whose lock a blocked reader holds at exit."""
     rest = b""
     while True:
-        chunk = os.read(descriptor, 65536)
+        try:
+            chunk = os.read(descriptor, 65536)
+        except OSError as error:
+            raise SensorError("stdin cannot be read (%s); expected one JSON object a line" % error)
         if not chunk:
             break
         parts = (rest + chunk).split(b"\n")

@@ -5,7 +5,7 @@ import sys
 from collections import OrderedDict, namedtuple
 from urllib.parse import quote
 
-from contract import topics
+from contract import payloads, topics
 from contract.errors import BadPayload
 from device import identity, version
 
@@ -65,8 +65,9 @@ def _ack(text):
 
 def _names(text):
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if set(names) & {"sensor1", "sensor2", "timestamp", "device_id", "seq", "spool", "first"}:
-        raise ValueError("expected names other than sensor1, sensor2, timestamp, device_id, seq, spool and first")
+    taken = payloads.RESERVED.union(("sensor1", "sensor2")).intersection(names)
+    if taken:
+        raise ValueError("expected other names than " + ", ".join(sorted(taken)))
     return names
 
 

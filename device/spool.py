@@ -1,4 +1,5 @@
-"""Readings on the device's own disk (SQLite): publisher.py adds them before it sends, and forgets what is acknowledged.
+"""Readings on the device's own disk (SQLite): publisher.py adds them before it sends, and forgets what is acknowledged;
+so does eyes/outlet.py with a camera's events.
 
 Rows are numbered by one, across restarts. The file has a random id: with it, and the lowest number still held, the
 bridge takes every reading once and in turn. What `add` returned survives a power cut (synchronous=FULL).
@@ -12,6 +13,11 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spool (id TEXT NOT NULL, dropped INTEGER NOT NULL, set_aside INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS readings (seq INTEGER PRIMARY KEY AUTOINCREMENT, reading TEXT NOT NULL);
 """
+
+
+# What SQLite says when it is not the file's fault: none of these makes a spool a corrupt one.
+_CIRCUMSTANCES = ("locked", "unable to open", "readonly", "disk I/O error", "disk is full", "permission denied",
+                  "locking protocol")
 
 
 class SpoolError(Exception):
@@ -65,7 +71,7 @@ class Spool(object):
             self._db.executescript(_SCHEMA)
             self._db.execute("SELECT id, dropped, set_aside FROM spool").fetchone()
         except sqlite3.OperationalError as error:
-            if "locked" in str(error) or "unable to open" in str(error) or "readonly" in str(error):
+            if any(circumstance in str(error) for circumstance in _CIRCUMSTANCES):
                 raise
             answer = str(error)  # no such column, malformed schema: not a spool of ours
         except sqlite3.DatabaseError as error:

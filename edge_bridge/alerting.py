@@ -6,16 +6,16 @@ from typing import Any
 
 from contract import payloads
 from contract.alerts import CLOSED, OPEN, OPENED, Classified
+from contract.batch import ANOMALY, UNCLASSIFIED
 from edge_bridge.detector_states import Key
 from edge_bridge.detectors import Verdict
 from edge_bridge.handover import Committed
 from edge_bridge.incidents import Incidents
-from edge_bridge.judging import TOGETHER, Found
-from edge_bridge.rows import ANOMALY, UNCLASSIFIED
+from edge_bridge.judging import MOST_LIMIT, TOGETHER, Found
 
 log = logging.getLogger(__name__)
 
-MOST_SCORE, MOST_NUMBER = 1e6, 1e125  # in an alert
+MOST_SCORE = 1e6  # in an alert
 INCIDENT = ""  # where a device's incident is kept among the detectors' states: no field has an empty name
 
 Alert = tuple[int, str, Classified]  # row id, device, what is said
@@ -98,7 +98,7 @@ def _classified(row: Committed, reading: payloads.Reading, field: str, verdict: 
 
 def _decimal(number: float | None) -> Decimal | None:
     """For an alert; None for what the cloud could not hold."""
-    return None if number is None or not abs(number) < MOST_NUMBER else Decimal(f"{number:.10g}")
+    return None if number is None or not abs(number) < MOST_LIMIT else Decimal(f"{number:.10g}")
 
 
 def _score(score: float | None) -> Decimal | None:

@@ -14,7 +14,7 @@ from typing import Any
 from edge_bridge.alerting import INCIDENT, Alerting, log_alerts
 from edge_bridge.detector_states import Key
 from edge_bridge.handover import Committed, next_unscored
-from edge_bridge.judging import Found, Judges
+from edge_bridge.judging import Bands, Found, Judges
 from edge_bridge.rows import Rows
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,10 @@ class Scorer:
         self._stopping.set()
         self._news.set()
         self._thread.join(timeout_s)
+
+    def normal(self) -> dict[str, Bands]:
+        """What is normal of each device's fields now, where a detector says it."""
+        return self._judges.normal()
 
     def _run(self) -> None:
         self._make()  # imports what it needs, which may take seconds

@@ -32,6 +32,21 @@ class Tested(NamedTuple):
     incidents: list[tuple[int, int]]
     took_s: float
 
+    @property
+    def flagged(self) -> int:
+        """How many readings are anomalies."""
+        return sum(verdict.anomaly for verdict in self.verdicts)
+
+    @property
+    def share_percent(self) -> float:
+        """Of all readings."""
+        return 100 * self.flagged / len(self.verdicts)
+
+    @property
+    def incidents_in_words(self) -> str:
+        """1 incident, 2 incidents, ..."""
+        return f"{len(self.incidents)} incident{'' if len(self.incidents) == 1 else 's'}"
+
 
 # --- judging
 
@@ -49,8 +64,7 @@ def judge(mode: str, readings: Sequence[Reading]) -> Tested:
             (readings[i].values if width > 1 else readings[i].values[0], readings[i].at_ms) for i in own]
         detector = make()
         started_s = time.perf_counter()
-        many = getattr(detector, "update_many", None)
-        found = many(values) if many else [detector.update(*value) for value in values]
+        found = detectors.judged(detector, values)
         took_s += time.perf_counter() - started_s
         for index, verdict in zip(own, found, strict=True):
             verdicts[index] = verdict
@@ -95,18 +109,12 @@ def _shown(number: float | None) -> str:
 
 def summary(tested: Tested) -> str:
     """One mode in a few lines."""
-    flagged = sum(verdict.anomaly for verdict in tested.verdicts)
     count = len(tested.verdicts)
     reasons = Counter(verdict.reason or "no reason given" for verdict in tested.verdicts if verdict.anomaly)
     why = ", ".join(f"{reason} {n}" for reason, n in reasons.most_common())
-    return (f"{tested.mode}: {count} readings, {flagged} anomalies ({100 * flagged / count:.3g} %), "
-            f"{in_words(tested)}{': ' + why if why else ''}; "
+    return (f"{tested.mode}: {count} readings, {tested.flagged} anomalies ({tested.share_percent:.3g} %), "
+            f"{tested.incidents_in_words}{': ' + why if why else ''}; "
             f"{count / max(tested.took_s, 1e-9):,.0f} readings/s")
-
-
-def in_words(tested: Tested) -> str:
-    """1 incident, 2 incidents, ..."""
-    return f"{len(tested.incidents)} incident{'' if len(tested.incidents) == 1 else 's'}"
 
 
 def compared(one: Tested, other: Tested) -> str:

@@ -3,6 +3,8 @@ disk; read here, for backtest.py.
 """
 import csv
 import gzip
+import io
+import zlib
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -35,18 +37,25 @@ def read(path: Path, column: str) -> list[Reading]:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw.startswith(_GZIP) else raw
         text = raw.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read ({error}); expected CSV, or an archive object as it lies in the bucket"
                        ) from error
-    lines = text.splitlines()
-    found = list(_archive(path, lines, column) if text.lstrip().startswith("{") else _csv(path, lines, column))
+    found = list(_archive(path, text, column) if text.lstrip().startswith("{") else _csv(path, text, column))
     if not found:
         raise BadInput(f"{path} has no readings; expected a header and at least one row")
     return found
 
 
-def _csv(path: Path, lines: list[str], column: str) -> Iterator[Reading]:
-    rows = csv.DictReader(lines)
+def _csv(path: Path, text: str, column: str) -> Iterator[Reading]:
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        yield from _rows(path, rows, column)
+    except csv.Error as error:
+        raise BadInput(f"{path}, line {rows.line_num}: no CSV ({error}); expected one row a line"
+                       ) from error
+
+
+def _rows(path: Path, rows: "csv.DictReader[str]", column: str) -> Iterator[Reading]:
     names = column.split(TOGETHER)
     missing = [name for name in ("timestamp", *names) if name not in (rows.fieldnames or ())]
     if missing:
@@ -62,10 +71,10 @@ def _csv(path: Path, lines: list[str], column: str) -> Iterator[Reading]:
                       tuple(_number(f"{at}: {name}", row[name]) for name in names))
 
 
-def _archive(path: Path, lines: list[str], column: str) -> Iterator[Reading]:
+def _archive(path: Path, text: str, column: str) -> Iterator[Reading]:
     """Batches, one a line, as the archive's objects hold them; only of what has this measurement."""
     names = column.split(TOGETHER)
-    for line_number, line in enumerate(lines, 1):
+    for line_number, line in enumerate(text.rstrip().split("\n"), 1):  # a name may have other separators of lines
         try:
             opened = batch.read(line)
             for series in opened.series:

@@ -53,7 +53,6 @@ def draw(path: Path, readings: Sequence[Reading], tested: Sequence[Tested], titl
 
 
 def _panel(panel: Any, at: list[datetime], readings: Sequence[Reading], tested: Tested) -> None:
-    from edge_bridge.backtest import in_words
     parts = [verdict.part for verdict in tested.verdicts]
     values = [reading.values[part] for reading, part in zip(readings, parts, strict=True)]
     _incidents(panel, at, tested)
@@ -67,10 +66,9 @@ def _panel(panel: Any, at: list[datetime], readings: Sequence[Reading], tested: 
     span = (max(values) - min(values)) or 1.0
     panel.set_ylim(min(values) - MARGIN * span, max(values) + MARGIN * span)
     panel.set_xlim(at[0], at[-1])
-    flagged = sum(verdict.anomaly for verdict in tested.verdicts)
     panel.set_ylabel(tested.mode, color=INK, fontsize=12)
-    panel.text(1.0, 1.01, f"{flagged} of {len(values)} readings anomalous ({100 * flagged / len(values):.2g} %), "
-               f"{in_words(tested)}", transform=panel.transAxes, ha="right", va="bottom", color=INK)
+    panel.text(1.0, 1.01, f"{tested.flagged} of {len(values)} readings anomalous ({tested.share_percent:.2g} %), "
+               f"{tested.incidents_in_words}", transform=panel.transAxes, ha="right", va="bottom", color=INK)
     panel.grid(alpha=0.25)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)

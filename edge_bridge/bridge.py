@@ -17,6 +17,7 @@ from edge_bridge.inbox import Inbox, Message
 from edge_bridge.outbox import MAX_DEAD_LETTER_BYTES, Intake, Outbox
 from edge_bridge.pacing import full_jitter_s
 from edge_bridge.repeats import NEW, REPEAT
+from edge_bridge.schema import REQUIRED
 
 log = logging.getLogger(__name__)
 
@@ -63,22 +64,23 @@ class Bridge:
     def _run(self) -> None:
         while True:
             messages = self._inbox.take(MAX_BATCH, LINGER_S, CONFIRM_S if self._unconfirmed else 0.25)
-            if messages:
-                self._commit_until_done(messages)
-            elif self._stopping.is_set():
+            if not messages and self._stopping.is_set():
                 break
+            if messages and not self._commit_until_done(messages):
+                break  # whatever came after them must not be acknowledged: an offset covers all that is before it
             self._confirm(idle=not messages)
         self._confirm(idle=True)
 
-    def _commit_until_done(self, messages: list[Message]) -> None:
-        """A full or failing disk: nothing is acknowledged, nothing crashes, the same messages are tried again."""
+    def _commit_until_done(self, messages: list[Message]) -> bool:
+        """A full or failing disk: nothing is acknowledged, nothing crashes, the same messages are tried again. False:
+        given up at the stop, so the brokers keep them."""
         attempt = 0
         while True:
             try:
                 while self._full():
                     self._confirm(idle=True)
                     if self._stopping.wait(FULL_S):
-                        return  # unacknowledged, as below
+                        return False
                 self.take_in(messages)
             except sqlite3.Error as error:
                 self._alarms.raised(OUTBOX_FAILS, (
@@ -86,10 +88,10 @@ class Bridge:
                     f"check the volume of {self._outbox.store.path}"))
                 attempt += 1
                 if self._stopping.wait(full_jitter_s(attempt, base_s=0.1, most_s=5.0)):
-                    return  # unacknowledged, so the brokers keep them
+                    return False
             else:
                 self._alarms.cleared(OUTBOX_FAILS)
-                return
+                return True
 
     def take_in(self, messages: list[Message]) -> None:
         """Check, commit and acknowledge one micro-batch. Raises sqlite3.Error: nothing written or acknowledged."""
@@ -107,9 +109,10 @@ class Bridge:
 
     def _take_one(self, message: Message, intake: Intake, received_ms: int,
                   confirmations: dict[tuple[str, str], int]) -> None:
+        source = message.source
         intake.counts["", "received"] += 1
-        if isinstance(message.source, Replayed):
-            intake.replayed.append(message.source.dead_letter)
+        if isinstance(source, Replayed):
+            intake.replayed.append(source.dead_letter)
             intake.counts["", "replayed"] += 1
         try:
             reading, device = self._read(message)
@@ -121,19 +124,18 @@ class Bridge:
             log.exception("a message that could not be checked was dead-lettered")
             self._dead_letter(message, intake, received_ms, "internal error", repr(error))
             return
-        replayed = isinstance(message.source, Replayed)
-        if reading.spool is not None and message.source.route == "readings" and not replayed:
+        if reading.spool is not None and source.route == "readings" and not isinstance(source, Replayed):
             turn = reading.spool, reading.seq, reading.first
             taken = self._in_turn(device, turn, intake, confirmations)
         else:
             taken = self._not_repeated(message, reading, device, intake)
         if taken:
-            kafka = numbers.dumps(message.origin) if message.source.route == "events" else None
-            intake.rows[message.source.route].append((device, received_ms, message.payload, kafka))
+            kafka = numbers.dumps(message.origin) if source.route == "events" else None
+            intake.rows[source.route].append((device, received_ms, message.payload, kafka))
             if kafka is None:
                 intake.decoded.append(reading)
             intake.counts[device, "committed"] += 1
-            intake.counts["", message.source.route + "_in"] += 1
+            intake.counts["", source.route + "_in"] += 1
             if not minute_of(reading.at_ms, received_ms)[1]:
                 intake.counts[device, "clock_untrusted"] += 1
 
@@ -144,7 +146,7 @@ class Bridge:
         if message.size_bytes > payloads.MAX_MESSAGE_BYTES:
             raise BadPayload("message too large", f"got {message.size_bytes} bytes, "
                              f"expected at most {payloads.MAX_MESSAGE_BYTES}")
-        reading = payloads.read(message.payload, message.source.required)
+        reading = payloads.read(message.payload, REQUIRED[message.source.route])
         device = reading.device_id or hint or self._device_id
         if message.size_bytes > _SURELY_SEALABLE_BYTES:
             row = batch.Row(1, 1, reading.timestamp, reading.at_ms, reading.seq, reading.spool, reading.values,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from contract import carbon
 from edge_bridge import carbon_curve, carbon_policy, carbon_sources
-from edge_bridge.carbon_curve import Curve
+from edge_bridge.carbon_curve import CLOUD_G, Curve
 from edge_bridge.carbon_estimate import Meter
 from edge_bridge.carbon_feed import Feed
 from edge_bridge.carbon_policy import USUAL, States, Terms
@@ -22,7 +22,6 @@ from edge_bridge.settings import Settings
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
-CLOUD_G = 40.0  # assumed: the intensity of eu-north-1's grid (Sweden), life cycle, is 20 to 50 gCO2/kWh
 FALLBACKS = {"site": (carbon_sources.SCHEDULE, carbon_curve.built_in()),
              "cloud": (f"fixed:{CLOUD_G:.0f}", carbon_curve.fixed(CLOUD_G))}
 
@@ -66,7 +65,7 @@ class Carbon:
         self._feeds, self._meter, self._reach, self._around = found, meter, reach, around
         self._states = States(clock)
         self._lock = threading.Lock()  # of what follows: the shadow's thread changes it, too
-        self._policy, self._now_age_s, self._usual_s = carbon.policy(policy), usual_s, usual_s
+        self._policy, self._age_s, self._usual_s = carbon.policy(policy), usual_s, usual_s
         self._measured = False
         self.terms = USUAL
         self._told: dict[str, Any] | None = None
@@ -85,10 +84,10 @@ class Carbon:
             self._thread.join(timeout_s)
         self._put(USUAL)
 
-    def set_batch_age(self, now_s: float, usual_s: float) -> None:
+    def set_batch_age(self, age_s: float, usual_s: float) -> None:
         """From the shadow: the batch age at this moment, shorter than the usual one while somebody watches."""
         with self._lock:
-            self._now_age_s, self._usual_s = now_s, usual_s
+            self._age_s, self._usual_s = age_s, usual_s
         self._adapt()
 
     def set_policy(self, text: str) -> None:
@@ -148,7 +147,7 @@ class Carbon:
     def _put(self, terms: Terms) -> None:
         with self._lock:
             usual_s = carbon_policy.batch_age_s(self._usual_s, terms.batch)
-            now_s = usual_s if terms.batch != 1.0 else self._now_age_s
+            age_s = usual_s if terms.batch != 1.0 else self._age_s
             self.terms = terms
-            self._reach.batch_age(now_s, usual_s)
+            self._reach.batch_age(age_s, usual_s)
             self._reach.backfill(terms.backfill)

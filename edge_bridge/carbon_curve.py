@@ -1,4 +1,4 @@
-"""A curve: gCO2/kWh by time, as carbon_sources.py reads it from a provider or a file; looked up by carbon.py."""
+"""A curve: gCO2/kWh by time, as carbon_sources.py reads it from a provider or a file; kept by carbon_feed.py."""
 import csv
 import io
 import json
@@ -16,6 +16,8 @@ MOST_POINTS = 3000  # a month of quarter hours
 # peak in the evening. No source is claimed for the figures; name a provider, or bring a file, to have your own grid's.
 SCHEDULE = (300, 290, 285, 285, 295, 320, 350, 360, 340, 300, 260, 235,
             225, 225, 240, 270, 320, 380, 420, 430, 410, 380, 345, 320)
+
+CLOUD_G = 40.0  # assumed: the intensity of eu-north-1's grid (Sweden), life cycle, is 20 to 50 gCO2/kWh
 
 
 class BadCurve(ValueError):
@@ -112,6 +114,6 @@ def _points(pairs: Iterable[tuple[Any, Any]]) -> dict[float, float]:
 
 def _second_of_day(value: Any) -> float | None:
     hour, colon, minute = str(value).strip().partition(":")
-    if not (colon and hour.isdigit() and minute.isdigit() and int(hour) < 24 and int(minute) < 60):
+    if not (colon and hour.isdecimal() and minute.isdecimal() and int(hour) < 24 and int(minute) < 60):
         return None
     return int(hour) * HOUR_S + int(minute) * 60.0

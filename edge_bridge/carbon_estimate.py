@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from edge_bridge.carbon_curve import DAY_S
+
 DATED = "2026-11-22"
 J_PER_KWH, BYTES_PER_GB = 3.6e6, 1e9
-DAY_S = 86400
 
 
 class Coefficient(NamedTuple):

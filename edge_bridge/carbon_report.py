@@ -13,7 +13,7 @@ from contract import carbon
 from contract.carbon import HIGH
 from contract.errors import BadPayload
 from edge_bridge import carbon_policy, carbon_sources
-from edge_bridge.carbon_curve import DAY_S, HOUR_S, BadCurve, Curve
+from edge_bridge.carbon_curve import CLOUD_G, DAY_S, HOUR_S, BadCurve, Curve
 from edge_bridge.carbon_estimate import J_PER_KWH, TABLE, joules
 from edge_bridge.carbon_policy import USUAL, States
 from edge_bridge.pacing import BYTES_PER_S
@@ -52,8 +52,6 @@ class Day:
 
     grams: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     used_j: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
-    low_g: float = 0.0
-    high_g: float = 0.0
     high_h: float = 0.0
     batches: float = 0.0
     longest_age_s: float = 0.0
@@ -184,7 +182,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     add("--cameras", type=int, default=0)
     add("--outage", type=float, default=0.0, help="hours without the cloud, up to the 18th hour")
     add("--core-watts", type=float, default=TABLE["core_w"].value)
-    add("--cloud-g", type=float, default=40.0, help="gCO2/kWh in the cloud's region")
+    add("--cloud-g", type=float, default=CLOUD_G, help="gCO2/kWh in the cloud's region")
     parsed = parser.parse_args(given)
     if min(parsed.devices, parsed.cameras, parsed.rate, parsed.cloud_g) < 0 or not 0 <= parsed.outage <= 18 or min(
             parsed.batch_age, parsed.core_watts) <= 0:

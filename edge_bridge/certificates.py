@@ -45,9 +45,9 @@ def read(settings: Settings) -> Identity:
         if first != [path.read_bytes() for path in paths]:
             raise IdentityError(f"{named} are being written just now; they are read again")
         return Identity(first[0], first[1], first[2], not_after_s(first[0]))
-    except (OSError, ValueError, IndexError) as error:  # ssl.SSLError is an OSError
-        if isinstance(error, IdentityError):
-            raise
+    except IdentityError:
+        raise
+    except (OSError, ValueError, LookupError) as error:  # ssl.SSLError is an OSError
         raise IdentityError(f"no TLS identity from {named}: {error}; expected PEM files without a password, the key "
                             "belonging to the certificate") from error
 
@@ -59,7 +59,7 @@ def path_of(known: str, directory: str, pattern: str) -> Path:
 
 
 def not_after_s(pem: bytes) -> float:
-    """When the first certificate in a PEM file ends. Raises ValueError or IndexError for what is no certificate."""
+    """When the first certificate in a PEM file ends. Raises ValueError or LookupError for what is no certificate."""
     _, _, rest = pem.partition(b"-----BEGIN CERTIFICATE-----")
     der = base64.b64decode(rest.partition(b"-----END")[0], validate=False)
     (_, certificate), = _elements(der)

@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 
-from edge_bridge.schema import Store
+from edge_bridge.store import Store
 
 Counts = Counter[tuple[str, str]]  # (device or "", name) -> how many more
 
@@ -17,7 +17,8 @@ class Counters:
         rows = store.read().execute("SELECT device, name, value FROM counters")
         self._values: Counts = Counter({(device, name): value for device, name, value in rows})
 
-    def write(self, db: sqlite3.Connection, counts: Mapping[tuple[str, str], int]) -> None:
+    @staticmethod
+    def write(db: sqlite3.Connection, counts: Mapping[tuple[str, str], int]) -> None:
         """Add to the totals on disk, inside the caller's transaction; `add` them once it is committed."""
         db.executemany(
             "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",

@@ -51,7 +51,6 @@ class Replayed:
 
     def __init__(self, route: str, dead_letter: int) -> None:
         self.route, self.dead_letter = route, dead_letter
-        self.required = "sensor2" if route == "readings" else "persons_detected"
 
     def acknowledge(self, messages: list[Any]) -> None:
         """Nobody waits for it."""
@@ -95,14 +94,14 @@ def command(arguments: list[str], environ: Mapping[str, str], default_outbox: st
         print(USAGE, file=sys.stderr)
         return 2
     try:
-        with_all = None if "--all" in arguments else [int(i) for i in ids]
-        return _carry_out(action, path, with_all)
-    except (StoreError, sqlite3.Error) as error:
+        return _carry_out(action, path, None if "--all" in arguments else [int(i) for i in ids])
+    except (StoreError, sqlite3.Error, OSError) as error:
         print(f"edge_bridge: the dead letters of {path} cannot be used: {error}", file=sys.stderr)
         return 1
 
 
 def _carry_out(action: str, path: str, ids: list[int] | None) -> int:
+    """ids: None for all of them. Raises StoreError, sqlite3.Error, OSError."""
     if not Path(path).is_file():
         raise StoreError("there is no such outbox; set OUTBOX to the file of the bridge")
     db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
@@ -166,10 +165,10 @@ def _replay(db: sqlite3.Connection, path: str, ids: list[int]) -> int:
             print(f"edge_bridge: dead letter {letter_id} cannot be replayed: {error}", file=sys.stderr)
         else:
             taken.append((letter_id,))
+    when = "by the running bridge within seconds" if _is_running(path) else "when the bridge starts"
     db.execute("BEGIN IMMEDIATE")
     db.executemany("INSERT OR IGNORE INTO replays VALUES (?)", taken)
     db.execute("COMMIT")
-    when = "by the running bridge within seconds" if _is_running(path) else "when the bridge starts"
     print(f"{len(taken)} dead letters will be taken in again {when}; one that is refused again gets a new id")
     return 1 if refused else 0
 

@@ -1,4 +1,4 @@
-"""What of a detector is on disk: its state, or an older state and the readings since; for anomaly.py.
+"""What of a detector is on disk: its state, or an older state and the readings since; for judging.py.
 
 It is brought up to date with every round of marks. Making and writing 3 kB for one reading of each of many devices, or
 90 kB ten times a second, would cost more than judging, so what came since is written where that is less; beginning with

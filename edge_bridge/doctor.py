@@ -91,9 +91,9 @@ def command(arguments: Sequence[str], environ: Mapping[str, str], version: str) 
     options = _arguments(arguments)
     try:
         written = read_env_file(options.env_file) if options.env_file else {}
-    except OSError as error:
-        print(f"doctor: {options.env_file} cannot be read ({error.strerror}); expected a file of NAME=value lines",
-              file=sys.stderr)
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"doctor: {options.env_file} cannot be read ({getattr(error, 'strerror', error)}); expected a file of "
+              "NAME=value lines in UTF-8", file=sys.stderr)
         return 2
     began_s = time.monotonic()
     case = Case.of({**written, **environ}, version=version, timeout_s=options.timeout, passive=options.passive,

@@ -107,10 +107,10 @@ def _as_far_as_readable(environ: Mapping[str, str]) -> Settings:
 def read_env_file(path: str) -> dict[str, str]:
     """NAME=value lines, as docker's --env-file takes them; comments, `export` and quotes around a value are allowed.
 
-    Raises OSError.
+    Raises OSError, UnicodeDecodeError.
     """
     found = {}
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in Path(path).read_text(encoding="utf-8-sig").splitlines():
         name, sign, value = line.strip().removeprefix("export ").partition("=")
         if sign and not name.startswith("#"):
             value = value.strip()

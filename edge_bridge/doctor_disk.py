@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 from edge_bridge import volume
 from edge_bridge.doctor_case import Case, Finding, fault, not_applicable, ok, shown
-from edge_bridge.schema import SCHEMA_VERSION, is_damage, marker_path
+from edge_bridge.schema import SCHEMA_VERSION
 from edge_bridge.settings import TABLE, default
+from edge_bridge.store import is_damage, marker_path
 
 MEBIBYTE = 1024 * 1024
 _SALVAGE = "start the bridge anew: it sets the file aside and recovers what can be read (docs/runbook.md)"

@@ -4,6 +4,7 @@ Whether a bridge runs decides how the cloud is tried: AWS IoT ends the connectio
 with it, so that beside a running bridge the doctor takes the bridge's word instead of connecting (doctor_policy.py).
 """
 import fcntl
+import http.client
 import json
 import time
 import urllib.error
@@ -85,8 +86,8 @@ def _from_http(settings: Settings) -> Running | None:
     try:
         status = _status_of(_get(base + "/metrics").decode())
         health = json.loads(_get(base + "/healthz"))
-    except (OSError, ValueError):
-        return None
+    except (OSError, ValueError, http.client.HTTPException):
+        return None  # another program's port
     if not status:
         return None
     status["alarms"] = health.get("alarms", {})
@@ -94,7 +95,7 @@ def _from_http(settings: Settings) -> Running | None:
 
 
 def _get(url: str) -> bytes:
-    """The body of an answer, whatever its code. Raises OSError."""
+    """The body of an answer, whatever its code. Raises OSError, HTTPException."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=HTTP_TIMEOUT_S) as answer:

@@ -14,6 +14,7 @@ from edge_bridge.doctor_mqtt import NO_ANSWER, Connection
 ANSWER_S = 3.0
 SYS_S = 3.0
 NOBODY = "edgecloud-doctor"
+_KAFKA_STEP = "start Kafka, or set BOOTSTRAP_SERVERS to its listener for this network"
 VERSION_TOPIC, UPTIME, DROPPED = (
     "$SYS/broker/version", "$SYS/broker/uptime", "$SYS/broker/publish/messages/dropped")
 
@@ -120,27 +121,33 @@ def _metadata(case: Case) -> Any:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    servers, refusals = case.settings.bootstrap_servers, []
-    step = "start Kafka, or set BOOTSTRAP_SERVERS to its listener for this network"
+    servers = case.settings.bootstrap_servers
+    refusals: list[tuple[str, str]] = []
     for server in servers.split(","):
         host, _, port = server.strip().rpartition(":")
-        try:
-            addresses(host, int(port))
-        except OSError as error:
-            return fault("Kafka", *unresolved(host, error))
-        except ValueError:
+        if not (host and port.isdecimal()):
             return fault("Kafka", f"BOOTSTRAP_SERVERS has {server!r}", "expected host:port, with commas between")
-        try:
-            socket.create_connection((host, int(port)), case.left_s(ANSWER_S)).close()
-        except OSError as error:
-            refusals.append(f"{server.strip()}: {error.strerror or error}")
-    if len(refusals) == len(servers.split(",")):  # one is enough to begin with
-        return fault("Kafka", "; ".join(refusals), step)
+        refusals += _refusal(case, host, int(port))
+    if len(refusals) == len(servers.split(",")):  # one that answers is enough to begin with
+        return fault("Kafka", "; ".join(what for what, _ in refusals), refusals[0][1])
     try:
         client = AdminClient({"bootstrap.servers": servers, "socket.timeout.ms": int(ANSWER_S * 1000), "log_level": 0})
         return client.list_topics(timeout=case.left_s(2 * ANSWER_S))
     except KafkaException as error:
-        return fault("Kafka", f"{servers}: {error.args[0].str()}", step)
+        return fault("Kafka", f"{servers}: {error.args[0].str()}", _KAFKA_STEP)
+
+
+def _refusal(case: Case, host: str, port: int) -> list[tuple[str, str]]:
+    """(what, fix) of a server that cannot be reached; empty when it can."""
+    try:
+        addresses(host, port)
+    except OSError as error:
+        return [unresolved(host, error)]
+    try:
+        socket.create_connection((host, port), case.left_s(ANSWER_S)).close()
+    except OSError as error:
+        return [(f"{host}:{port}: {error.strerror or error}", _KAFKA_STEP)]
+    return []
 
 
 def _listeners(case: Case, brokers: list[tuple[str, int]]) -> Finding:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_bridge.schema import Store
+from edge_bridge.store import Store
 
 RATE_WINDOW_S = 60.0
 ROW_BYTES = 200.0  # of a row on disk, until rows were seen

@@ -1,5 +1,5 @@
 """The bridge's HTTP port: /metrics for Prometheus, /healthz and /readyz for whatever runs the container,
-/carbon for cameras. Answers from the newest status that __main__.py has put here, so a scrape costs the stream
+/carbon for cameras. Answers from the newest status that process.py has put here, so a scrape costs the stream
 nothing."""
 import json
 import threading

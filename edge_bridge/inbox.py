@@ -9,10 +9,9 @@ MAX_WAITING = 20_000
 
 
 class Source(Protocol):
-    """Where messages come from. route: "readings" or "events"; required: the field that each must carry."""
+    """Where messages come from. route: one of schema.ROUTES."""
 
     route: str
-    required: str
 
     def acknowledge(self, messages: "list[Message]") -> None:
         """Tell the broker that these are on disk; those of an earlier connection are left to be sent again."""

@@ -1,4 +1,4 @@
-"""Incidents: a device's anomalies that belong together; anomaly.py asks, and what is said here goes into its alerts.
+"""Incidents: a device's anomalies that belong together; alerting.py asks, and what is said here goes into its alerts.
 
 An anomaly opens an incident or continues the open one; when the device has been quiet it is closed. The state is on
 disk with the marks that it was made of, and the id is made of the anomaly that opened it: whatever crashes, the same

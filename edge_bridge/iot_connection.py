@@ -20,7 +20,7 @@ from awsiot import mqtt5_client_builder
 
 from edge_bridge import certificates
 from edge_bridge.certificates import Identity, IdentityError
-from edge_bridge.events import Acked, Connected, Disconnected, Event, Received, Subscribed
+from edge_bridge.connection import Acked, Connected, Disconnected, Event, Received, Subscribed
 from edge_bridge.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -82,12 +82,12 @@ class IotConnection:
         return client
 
     def start(self, post: Callable[[Event], None]) -> None:
-        """See events.Connection."""
+        """See connection.Connection."""
         self._post = post
         self._client.start()
 
     def anew(self, identity: Identity | None) -> None:
-        """See events.Connection. The session is the client id's, so the next client resumes it, receipts and all."""
+        """See connection.Connection. The session is the client id's: the next client resumes it, receipts and all."""
         old = self._client
         try:
             self._client = self._build(identity or self.identity)
@@ -103,12 +103,12 @@ class IotConnection:
             self._client.start()
 
     def stop(self) -> None:
-        """See events.Connection."""
+        """See connection.Connection."""
         self._ended = True
         self._client.stop()
 
     def publish(self, topic: str, payload: bytes, token: str, retain: bool = False) -> None:
-        """See events.Connection."""
+        """See connection.Connection."""
         packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE, retain=retain)
         try:
             future = self._client.publish(packet)
@@ -118,9 +118,14 @@ class IotConnection:
         future.add_done_callback(lambda done: self._post(Acked(token, _puback_fault(done))))
 
     def subscribe(self, *topics: str) -> None:
-        """See events.Connection."""
-        future = self._client.subscribe(mqtt5.SubscribePacket(
-            subscriptions=[mqtt5.Subscription(topic_filter=topic, qos=mqtt5.QoS.AT_LEAST_ONCE) for topic in topics]))
+        """See connection.Connection."""
+        packet = mqtt5.SubscribePacket(
+            subscriptions=[mqtt5.Subscription(topic_filter=topic, qos=mqtt5.QoS.AT_LEAST_ONCE) for topic in topics])
+        try:
+            future = self._client.subscribe(packet)
+        except (AwsCrtError, RuntimeError) as error:
+            self._post(Subscribed(str(error), topics))
+            return
         future.add_done_callback(lambda done: self._post(Subscribed(_suback_fault(done), topics)))
 
     def _connected(self, generation: int, data: mqtt5.LifecycleConnectSuccessData) -> None:

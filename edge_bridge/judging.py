@@ -14,9 +14,13 @@ from edge_bridge.handover import Committed
 log = logging.getLogger(__name__)
 
 TOGETHER = "+"  # between the names of fields that one detector judges together
+MOST_LIMIT = 1e125  # of a band: what the cloud's numbers hold
 
 # What is to be said of a row, by its id and by field; None: its detector failed.
 Found = dict[int, dict[str, Verdict | None]]
+
+# Where the next reading is expected, by field: (low, high).
+Bands = dict[str, tuple[float, float]]
 
 
 class Judges:
@@ -35,6 +39,12 @@ class Judges:
         """Go on with what is on disk, from the next reading of each on."""
         self._states = DetectorStates(stored)
         self._detectors: dict[Key, Any] = {}
+        self._normal: dict[str, Bands] = {}
+
+    def normal(self) -> dict[str, Bands]:
+        """What is normal by the newest verdict on each device, for those fields whose detector says it. Any thread may
+        ask: what it gets is not changed any more."""
+        return self._normal.copy()
 
     def use(self, make: Callable[[], Any], stored: Mapping[Key, str]) -> None:
         """From the next reading on other detectors judge."""
@@ -47,6 +57,7 @@ class Judges:
         if not ids:
             return
         verdicts = self._judged(key, readings, states)
+        self._keep_band(key, verdicts[-1] if verdicts else None)
         if verdicts is None:
             for row_id in ids:
                 found.setdefault(row_id, {})[key[1]] = None
@@ -63,8 +74,7 @@ class Judges:
             detector = self._detectors.get(key)
             if detector is None:
                 detector = self._detectors[key] = self._states.restored(key, self._maker(key[1]))
-            many = getattr(detector, "update_many", None)
-            verdicts: list[Verdict] = many(readings) if many else [detector.update(*reading) for reading in readings]
+            verdicts = detectors.judged(detector, readings)
             states.update(self._states.to_write(key, detector, readings))
         except Exception:  # whatever a detector does wrong, the readings must go on
             if key not in self._failing:
@@ -78,9 +88,27 @@ class Judges:
             log.info("the detector of %s, field %s, works again", *key)
         return verdicts
 
+    def _keep_band(self, key: Key, verdict: Verdict | None) -> None:
+        device, field = key
+        if TOGETHER in field:
+            return  # what is normal of one field hangs on the others of that very reading
+        bands, band = self._normal.get(device, {}), _band_of(verdict)
+        if band != bands.get(field):
+            others = {name: known for name, known in bands.items() if name != field}
+            self._normal[device] = others if band is None else {**others, field: band}
+
     def _maker(self, field: str) -> Callable[[], Any]:
         several = field.count(TOGETHER) + 1
         return self._make if several == 1 else lambda: detectors.together(several)
+
+
+def _band_of(verdict: Verdict | None) -> tuple[float, float] | None:
+    """Six digits each; None where the detector says none, or what no JSON number holds."""
+    if verdict is None or verdict.low is None or verdict.high is None:
+        return None
+    if not (abs(verdict.low) < MOST_LIMIT and abs(verdict.high) < MOST_LIMIT):
+        return None
+    return float(f"{verdict.low:.6g}"), float(f"{verdict.high:.6g}")
 
 
 def _of_field(field: str, rows: Iterable[Committed]) -> tuple[list[int], list[tuple[Any, int]]]:

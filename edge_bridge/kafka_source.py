@@ -1,6 +1,8 @@
 """The Kafka source: camera events come from the topic into the inbox; offsets are committed when bridge.py says so."""
 import logging
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -12,30 +14,37 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 MOST_PER_POLL = 500
+LOOK_S, LOOK_TIMEOUT_S = 2.0, 1.0  # while it is said to be away: every so often the broker is asked
 SESSION_TIMEOUT_MS = 10_000  # after a crash the group waits this long before it hands the partitions out again
 
 
 class KafkaSource:
-    """A member of the consumer group, with manual commits. Bridges of one site share the partitions."""
+    """A member of the consumer group, with manual commits. Bridges of one site share the partitions.
+
+    connected: it has its share of the partitions, and nothing was said since of a broker or topic that is away.
+    make_consumer: what librdkafka's Consumer is in production.
+    """
 
     route = "events"
-    required = "persons_detected"
 
-    def __init__(self, settings: Settings, inbox: Inbox) -> None:
+    def __init__(self, settings: Settings, inbox: Inbox, make_consumer: Callable[[dict[str, Any]], Any] = Consumer,
+                 ) -> None:
         self._settings, self._inbox = settings, inbox
         self._lock = threading.Lock()
         self._offsets: dict[tuple[str, int], int] = {}  # on disk, not yet committed to the group
         self._assignment = 1  # counts assignments, as a connection number
+        self._is_assigned = False
+        self._look_due_s = 0.0
         self._said_down = False
         self._stopping = threading.Event()
         self._finished = threading.Event()
         self.connected = False
-        self._consumer = Consumer({
+        self._consumer = make_consumer({
             "bootstrap.servers": settings.bootstrap_servers, "group.id": settings.kafka_group,
             "enable.auto.commit": False, "enable.auto.offset.store": False, "auto.offset.reset": "earliest",
-            "error_cb": self._on_error, "logger": log, "log_level": 3, "socket.keepalive.enable": True,
-            "session.timeout.ms": SESSION_TIMEOUT_MS, "reconnect.backoff.max.ms": 10_000,
-            "topic.metadata.refresh.interval.ms": 30_000,
+            "error_cb": self._on_error, "on_commit": self._on_commit, "logger": log, "log_level": 3,
+            "socket.keepalive.enable": True, "session.timeout.ms": SESSION_TIMEOUT_MS,
+            "reconnect.backoff.max.ms": 10_000, "topic.metadata.refresh.interval.ms": 30_000,
         })
         self._thread = threading.Thread(target=self._run, name="kafka", daemon=True)
 
@@ -64,16 +73,36 @@ class KafkaSource:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            if self._inbox.full():
-                self._consumer.pause(self._consumer.assignment())
-                self._consumer.poll(POLL_S)  # stays a member of the group meanwhile
-                self._consumer.resume(self._consumer.assignment())
-            else:
-                self._hand_over(self._consumer.consume(MOST_PER_POLL, POLL_S))
+            self._hand_over(self._wait_for_room() if self._inbox.full()
+                            else self._consumer.consume(MOST_PER_POLL, POLL_S))
             self._commit(asynchronous=True)
+            if self._is_assigned and not self.connected:
+                self._look_for_broker()
         self._finished.wait(10.0)
         self._commit(asynchronous=False)
         self._consumer.close()
+
+    def _wait_for_room(self) -> list[Any]:
+        """Stay a member of the group while the inbox is full. A partition that is assigned meanwhile is not paused, and
+        what comes of it is handed over all the same: the next offset that is committed covers it."""
+        self._consumer.pause(self._consumer.assignment())
+        found = self._consumer.poll(POLL_S)
+        self._consumer.resume(self._consumer.assignment())
+        return [] if found is None else [found]
+
+    def _look_for_broker(self) -> None:
+        """Is it back? While no event comes nothing else shows it."""
+        if time.monotonic() < self._look_due_s:
+            return
+        try:
+            known = self._consumer.list_topics(timeout=LOOK_TIMEOUT_S).topics  # of all: to ask for one may create it
+        except KafkaException as error:
+            log.debug("kafka: still away (%s)", error)
+        else:
+            if self._settings.kafka_topic in known:
+                self._up()
+                log.info("kafka: the broker is back")
+        self._look_due_s = time.monotonic() + LOOK_S
 
     def _hand_over(self, found: list[Any]) -> None:
         for message in found:
@@ -102,16 +131,23 @@ class KafkaSource:
             else:
                 self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
+            self._on_commit(error, [])
+
+    def _on_commit(self, error: object, _: list[Any]) -> None:
+        """Called with what became of a commit, of an asynchronous one from within a poll."""
+        if error is not None:
             log.warning("kafka: offsets not committed (%s); the events come again and are told as repeats", error)
 
     def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         with self._lock:
             self._assignment += 1
             self._offsets.clear()
+        self._is_assigned = True
         self._up()
         log.info("kafka: reads %s", ", ".join(f"{p.topic}/{p.partition}" for p in partitions) or "nothing for now")
 
     def _on_revoke(self, _: Consumer, __: list[TopicPartition]) -> None:
+        self._is_assigned = False
         self._commit(asynchronous=False)
         with self._lock:
             self._assignment += 1

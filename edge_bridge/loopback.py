@@ -3,15 +3,17 @@ import threading
 from collections.abc import Callable
 
 from contract import numbers, routes, topics
-from edge_bridge.events import ASIDE, Acked, Connected, Disconnected, Event, Received, Subscribed
+from edge_bridge.connection import ASIDE, Acked, Connected, Disconnected, Event, Received, Subscribed
 
 
 class LoopbackConnection:
-    """published: (topic, payload, token) in order. ack, receipt: answer at once, or leave it to the test."""
+    """published: (topic, payload, token) in order; retained: topics of those that were to be kept. ack, receipt: answer
+    at once, or leave it to the test."""
 
     def __init__(self, thing: str, ack: bool = True, receipt: bool = True) -> None:
         self.thing, self.ack, self.receipt = thing, ack, receipt
         self.published: list[tuple[str, bytes, str]] = []
+        self.retained: list[str] = []
         self.stopped = False
         self.identities: list[object] = []
         self.subscription_fault = ""
@@ -20,26 +22,27 @@ class LoopbackConnection:
         self._post: Callable[[Event], None] = lambda event: None
 
     def start(self, post: Callable[[Event], None]) -> None:
-        """See events.Connection."""
+        """See connection.Connection."""
         self._post = post
 
     def stop(self) -> None:
-        """See events.Connection."""
+        """See connection.Connection."""
         self.stopped = True
 
     def anew(self, identity: object | None) -> None:
-        """See events.Connection. The test says when the cloud accepts."""
+        """See connection.Connection. The test says when the cloud accepts."""
         self.identities.append(identity)
         self.disconnect()
 
     def subscribe(self, *wanted: str) -> None:
-        """See events.Connection."""
+        """See connection.Connection."""
         self._post(Subscribed(self.subscription_fault, wanted))
 
     def publish(self, topic: str, payload: bytes, token: str, retain: bool = False) -> None:
-        """See events.Connection."""
+        """See connection.Connection."""
         with self._lock:
             self.published.append((topic, payload, token))
+            self.retained += [topic] if retain else []
             self._unanswered.append(token)
         if self.ack:
             self.answer(token)

@@ -31,14 +31,18 @@ class MqttSource:
     A packet id means something only on the connection that brought it. So each message carries the number of its
     connection, and an acknowledgement that comes later than the end of that connection is not sent: the broker will
     deliver the message again, and the repeat is acknowledged then.
+
+    connected: there is a connection, and the broker lets us read readings on it.
     """
 
     route = "readings"
-    required = "sensor2"
 
     def __init__(self, settings: Settings, inbox: Inbox) -> None:
         self._settings, self._inbox = settings, inbox
         self._where = f"{settings.mqtt_broker}:{settings.mqtt_port}"
+        base = settings.mqtt_topic
+        # They do not overlap, whether or not '#' matches its parent at this broker.
+        self._filters = base, base + "/+", base + "/+/+/#"
         self._lock = threading.Lock()
         self._connection = 0  # counts connections; bumped when one ends, too
         self._said_down = False
@@ -54,6 +58,7 @@ class MqttSource:
         self._client.max_queued_messages_set(1000)  # confirmations only; the newest is asked for again
         self._client.on_pre_connect = self._on_pre_connect
         self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
 
@@ -107,12 +112,20 @@ class MqttSource:
                     else "check MQTT_USERNAME and MQTT_PASSWORD, and the broker's log")
             self._say_down(f"the LAN broker {self._where} refused: {reason}; {step}")
             return
-        self._said_down, self.connected = False, True
         log.info("mqtt: connected to %s, %s", self._where,
                  "session resumed" if flags.session_present else "new session")
-        base = self._settings.mqtt_topic
-        # Three filters that do not overlap, whether or not '#' matches its parent at this broker.
-        client.subscribe([(name, self._subscribe_options()) for name in (base, base + "/+", base + "/+/+/#")])
+        client.subscribe([(name, self._subscribe_options()) for name in self._filters])
+
+    def _on_subscribe(self, _: Any, __: Any, ___: Any, reasons: list[Any], *____: Any) -> None:
+        refused = [name for name, reason in zip(self._filters, reasons, strict=True) if reason.is_failure]
+        text = (f"the LAN broker {self._where} refuses to let us read {', '.join(refused)}; allow it in the broker's "
+                "access list")
+        if len(refused) == len(self._filters):
+            self._say_down(text)
+            return
+        if refused:
+            log.warning("mqtt: %s; the other topics are read", text)
+        self._said_down, self.connected = False, True
 
     def _subscribe_options(self) -> Any:
         if self._settings.mqtt_version != "5":
@@ -141,5 +154,3 @@ class MqttSource:
         except UnicodeDecodeError:
             name = "\ufffd"  # dead-lettered as an unknown topic
         self._inbox.put(self, (name,), payload, self._connection, packet_id)
-
-

@@ -13,11 +13,11 @@ from edge_bridge import deadletters
 from edge_bridge.counters import Counters, Counts
 from edge_bridge.handover import Committed, Handover
 from edge_bridge.repeats import Repeats
-from edge_bridge.schema import Store
+from edge_bridge.schema import ROUTES, SERIES
+from edge_bridge.store import Store
 from edge_bridge.turns import Turns
 
 MAX_DEAD_LETTER_BYTES = 4096
-SERIES = {"readings": "", "events": "\x1fevents"}  # after a device's name in `devices`; no name has a control character
 _INSERT = "INSERT INTO {route} (id, device, number, received_ms, payload, kafka) VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -47,7 +47,7 @@ class Outbox:
         self.turns = Turns(db.execute("SELECT device, spool, seq FROM spools"))
         self.repeats = {
             route: Repeats(db.execute("SELECT id, digests FROM seen WHERE route = ? ORDER BY id", (route,)))
-            for route in ("readings", "events")
+            for route in ROUTES
         }
         self._opened_us = int(now_s() * 1_000_000)
         self._numbers: dict[str, int] = dict(db.execute("SELECT device, number FROM devices"))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edge_bridge.events import Connection
+from edge_bridge.connection import Connection
 from edge_bridge.pacing import Budget
 from edge_bridge.receipts import Receipts
 from edge_bridge.shipments import ALERTS, BACKFILL, IN_FLIGHT, LIVE, SENT, Shipment, Shipments
@@ -18,7 +18,8 @@ TICK_S = 0.05
 
 @dataclass(frozen=True)
 class Options:
-    """thing: whose topics; topics: {route: topic}; receipts: does the cloud send them."""
+    """thing: whose topics; topics: {route: topic}; receipts: does the cloud send them, and after what time without one
+    the same bytes go again."""
 
     thing: str
     topics: Mapping[str, str]

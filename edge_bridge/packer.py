@@ -6,8 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 from contract import alerts, batch, numbers, payloads
+from contract.batch import UNCLASSIFIED
 from contract.errors import BadPayload
-from edge_bridge.rows import UNCLASSIFIED, LiveLine, Rows, StoredRow
+from edge_bridge.live_line import LiveLine
+from edge_bridge.rows import EVERY_ID, Rows, StoredRow
+from edge_bridge.schema import REQUIRED, ROUTES
 from edge_bridge.shipments import ALERTS, LIVE, Shipments
 
 log = logging.getLogger(__name__)
@@ -16,10 +19,8 @@ FULL_BYTES = batch.MAX_BYTES // batch.METER_BYTES * batch.METER_BYTES
 MARK_WAIT_S = 2.0  # a slow detector may hold a reading back this much longer, then it goes unclassified
 MOST_ROWS = 10_000
 MOST_ALERTS = 400  # readings in one alert message: well under 128 KiB
-_EVERY_ID = 1 << 62
 _HEAD_BYTES = 120  # what stands before and after the series in a batch
 _DECODED_AT_ONCE = 1000  # decoding lets no other thread run
-_REQUIRED = {"readings": "sensor2", "events": "persons_detected"}
 
 
 class Packer:
@@ -38,15 +39,15 @@ class Packer:
         if lane == LIVE:
             if first_live_id is None:
                 return False
-            span = first_live_id, _EVERY_ID
+            span = first_live_id, EVERY_ID
         else:
-            span = 0, _EVERY_ID if first_live_id is None else first_live_id
-        sealed = [self._seal_route(route, lane, span, everything) for route in ("readings", "events")]
+            span = 0, EVERY_ID if first_live_id is None else first_live_id
+        sealed = [self._seal_route(route, lane, span, everything) for route in ROUTES]
         return any(sealed)
 
     def anything_waits(self) -> bool:
         """Is there any row or alert that is not sealed?"""
-        return any(self._rows.oldest(route, 0, _EVERY_ID) for route in _REQUIRED) or bool(self._rows.waiting_alerts(1))
+        return any(self._rows.oldest(route, 0, EVERY_ID) for route in ROUTES) or bool(self._rows.waiting_alerts(1))
 
     def _seal_route(self, route: str, lane: str, span: tuple[int, int], everything: bool) -> bool:
         oldest = self._rows.oldest(route, *span)
@@ -62,7 +63,7 @@ class Packer:
             return False
         rows = _unbroken(rows)
         if route == "events":
-            self._seal_batch(route, lane, rows, full=len(rows) >= most, scored_to=_EVERY_ID)
+            self._seal_batch(route, lane, rows, full=len(rows) >= most, scored_to=EVERY_ID)
             return True
         rows = self._not_awaited(rows)
         if not rows:
@@ -123,7 +124,7 @@ class Packer:
         try:
             for start in range(0, len(rows), _DECODED_AT_ONCE):
                 some = rows[start:start + _DECODED_AT_ONCE]
-                readings = payloads.read_again([row.payload for row in some], _REQUIRED[route])
+                readings = payloads.read_again([row.payload for row in some], REQUIRED[route])
                 again += map(partial(_row, scored_to), some, readings)
         except BadPayload as error:
             log.debug("one of %d %s is refused (%s); each is read by itself", len(rows), route, error)
@@ -135,7 +136,7 @@ class Packer:
         kept, unpacked = [], []
         for row in rows:
             try:
-                unpacked.append(_row(scored_to, row, payloads.read(row.payload, _REQUIRED[route])))
+                unpacked.append(_row(scored_to, row, payloads.read(row.payload, REQUIRED[route])))
             except BadPayload as error:
                 self._rows.dead_letter(route, row, error.reason, error.detail)
             else:

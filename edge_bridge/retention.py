@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from edge_bridge.alarms import OUTBOX_FULL, Alarms
-from edge_bridge.rows import LiveLine, Rows, clock_was_set
-from edge_bridge.schema import Store
+from edge_bridge.live_line import LiveLine
+from edge_bridge.rows import EVERY_ID, Rows, clock_was_set
+from edge_bridge.schema import ROUTES
 from edge_bridge.shipments import ALERTS, BACKFILL, LIVE, Shipments
+from edge_bridge.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,6 @@ DROP_ABOVE, DROP_TO = 0.97, 0.95  # of the limit: room is made before the intake
 ROOM_AGAIN = 0.95
 ROWS_AT_ONCE, MESSAGES_AT_ONCE = 500, 8  # in one short transaction: the intake must not wait
 EPISODE_S = 60.0
-_EVERY_ID = 1 << 62
 
 
 class Limits(NamedTuple):
@@ -78,7 +79,7 @@ class Retention:
                 f"FULL={DROP_OLDEST}"))
 
     def _anything_waits(self) -> bool:
-        return bool(self._shipments.all()) or any(self._rows.waiting(route) for route in ("readings", "events", ALERTS))
+        return bool(self._shipments.all()) or any(self._rows.waiting(route) for route in (*ROUTES, ALERTS))
 
     def keep_up(self) -> None:
         """Look at the age of the oldest; with drop-oldest, drop what is over the limits. Call about every second."""
@@ -96,7 +97,7 @@ class Retention:
             self._episode = 0
 
     def _is_aged(self, before_ms: int) -> bool:
-        oldest = [found[1] for route in ("readings", "events") if (found := self._rows.oldest(route, 0, _EVERY_ID))]
+        oldest = [found[1] for route in ROUTES if (found := self._rows.oldest(route, 0, EVERY_ID))]
         oldest += [ms for ms in [self._shipments.oldest_ms()] if ms is not None]
         return any(clock_was_set(ms) and ms < before_ms for ms in oldest)
 
@@ -104,10 +105,10 @@ class Retention:
         """Drop a little of what may go first; 0 when there is nothing (older than before_ms)."""
         first_live_id = self._live.first_live_id()
         dropped = (
-            self._drop_rows(_EVERY_ID if first_live_id is None else first_live_id, before_ms, reason)
+            self._drop_rows(EVERY_ID if first_live_id is None else first_live_id, before_ms, reason)
             or self._shipments.drop(BACKFILL, before_ms, MESSAGES_AT_ONCE, reason)
             or self._shipments.drop(LIVE, before_ms, MESSAGES_AT_ONCE, reason)
-            or self._drop_rows(_EVERY_ID, before_ms, reason)
+            or self._drop_rows(EVERY_ID, before_ms, reason)
             or self._shipments.drop(ALERTS, before_ms, MESSAGES_AT_ONCE, reason)
             or (self._rows.drop_alerts(ROWS_AT_ONCE, reason) if before_ms is None else 0))
         if dropped:
@@ -120,7 +121,7 @@ class Retention:
 
     def _drop_rows(self, before_id: int, before_ms: int | None, reason: str) -> int:
         """From the route with the oldest row first: row ids count through both."""
-        oldest = sorted((found[0], route) for route in ("readings", "events")
+        oldest = sorted((found[0], route) for route in ROUTES
                         if (found := self._rows.oldest(route, 0, before_id)))
         for _, route in oldest:
             if dropped := self._rows.drop(route, before_id, before_ms, ROWS_AT_ONCE, reason):

@@ -1,9 +1,7 @@
-"""Rows of the outbox between their commit and their sealing: marked by anomaly.py, sealed by packer.py."""
+"""Rows of the outbox from their commit on: marked by anomaly.py, sealed by packer.py, or dropped by retention.py."""
 import sqlite3
-import threading
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
 from itertools import takewhile
 from typing import NamedTuple
@@ -13,10 +11,10 @@ from contract.alerts import Classified
 from edge_bridge import deadletters
 from edge_bridge.counters import Counters
 from edge_bridge.handover import Handover
-from edge_bridge.schema import Store
+from edge_bridge.schema import ROUTES
+from edge_bridge.store import Store
 
-ANOMALY, UNCLASSIFIED = "anomaly", "unclassified"
-_EVERY_ID = 1 << 62
+EVERY_ID = 1 << 62  # above any row's id
 EARLIEST_MS = 1_577_836_800_000  # 2020
 
 
@@ -33,41 +31,6 @@ class StoredRow(NamedTuple):
 
 
 _COLUMNS = "SELECT id, device, number, received_ms, payload, kafka, mark FROM {route} "
-
-
-class LiveLine:
-    """Which rows are live: committed while the cloud was connected, and young enough. All else is backfill."""
-
-    def __init__(self, most_age_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most_age_s, self._clock = most_age_s, clock
-        self._lock = threading.Lock()
-        self._commits: deque[tuple[float, int]] = deque()
-        self._connected = False
-
-    def connected(self, is_connected: bool) -> None:
-        """The link came or went: what was committed before is no longer live, what comes while it is up is."""
-        with self._lock:
-            self._connected = is_connected
-            self._commits.clear()
-
-    def keep(self, most_age_s: float) -> None:
-        """From now on rows of this age at most are live."""
-        with self._lock:
-            self._most_age_s = most_age_s
-
-    def committed(self, first_id: int) -> None:
-        """Rows from this id on were committed now."""
-        with self._lock:
-            if self._connected:
-                self._commits.append((self._clock(), first_id))
-
-    def first_live_id(self) -> int | None:
-        """The lowest id of a live row, None when there is none."""
-        with self._lock:
-            oldest_s = self._clock() - self._most_age_s
-            while self._commits and self._commits[0][0] < oldest_s:
-                self._commits.popleft()
-            return self._commits[0][1] if self._commits else None
 
 
 def clock_was_set(received_ms: int) -> bool:
@@ -88,7 +51,7 @@ class Rows:
 
     def unscored(self, most: int, to_id: int | None = None) -> list[StoredRow]:
         """The oldest readings that were not scored yet, up to this id, in the order of their commit."""
-        return self.read("readings", self.scored_to + 1, _EVERY_ID if to_id is None else to_id + 1, most)
+        return self.read("readings", self.scored_to + 1, EVERY_ID if to_id is None else to_id + 1, most)
 
     def read(self, route: str, from_id: int, before_id: int, most: int) -> list[StoredRow]:
         """Up to `most` rows of a route with from_id <= id < before_id, oldest first."""
@@ -110,7 +73,7 @@ class Rows:
     def count_from(self, first_id: int) -> int:
         """How many unsealed rows of all routes have at least this id."""
         return sum(self._store.read().execute(f"SELECT count(*) FROM {route} WHERE id >= ?", (first_id,)).fetchone()[0]
-                   for route in ("readings", "events"))
+                   for route in ROUTES)
 
     def is_scored(self, row_id: int) -> bool:
         """Has the detector seen this reading, or is there none?"""
@@ -118,7 +81,7 @@ class Rows:
 
     def settled_to(self) -> int:
         """Up to this id marks are on disk and change no more: the detector has been there, or there is none."""
-        return self._settled_to if self._scoring else _EVERY_ID
+        return self._settled_to if self._scoring else EVERY_ID
 
     def mark(self, last_id: int, marks: Mapping[int, str], alerts: list[tuple[int, str, Classified]],
              states: Mapping[tuple[str, str], str]) -> int:

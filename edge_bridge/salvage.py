@@ -12,17 +12,10 @@ from pathlib import Path
 from typing import IO
 
 from edge_bridge import witness
+from edge_bridge.counters import Counters
 from edge_bridge.salvage_tables import Recovered, recover
-from edge_bridge.schema import (
-    DamagedOutbox,
-    Store,
-    connect,
-    lock,
-    marker_path,
-    note_damage,
-    prepare,
-    sync_directory,
-)
+from edge_bridge.schema import ROUTES, SERIES, prepare
+from edge_bridge.store import DamagedOutbox, Store, connect, lock, marker_path, note_damage, sync_directory
 from edge_bridge.witness import Progress
 
 log = logging.getLogger(__name__)
@@ -129,20 +122,19 @@ def _settle(db: sqlite3.Connection, found: Recovered, before: Progress | None) -
     if "counters" not in found.damaged and found.counts["counters"]:
         later = _later(now, before)
         lost = max(0, now.rows - now.gone - found.waiting) + later
-        _add(db, "", "readings_in", later)
+        Counters.write(db, {("", "readings_in"): later})
     elif before is not None:
         lost = max(0, before.rows - before.gone - found.waiting)
-    _add(db, "", "lost", lost or 0)
-    _add(db, "", "salvages", 1)
+    Counters.write(db, {("", "lost"): lost or 0, ("", "salvages"): 1})
     for route in ("readings", "events", "alerts"):
         there = db.execute(f"SELECT count(*) FROM {route}").fetchone()[0]
         known = db.execute("SELECT value FROM counters WHERE device = '' AND name = ?", (route + "_in",)).fetchone()
         came = max(there, known[0] if known else 0)
         db.execute("INSERT OR REPLACE INTO counters VALUES ('', ?, ?)", (route + "_in", came))
         db.execute("INSERT OR REPLACE INTO counters VALUES ('', ?, ?)", (route + "_sealed", came - there))
-    for route in ("readings", "events"):
-        db.execute(f"INSERT INTO devices SELECT device, max(number) FROM {route} WHERE true GROUP BY device"
-                   " ON CONFLICT DO UPDATE SET number = max(number, excluded.number)")
+    for route in ROUTES:
+        db.execute(f"INSERT INTO devices SELECT device || ?, max(number) FROM {route} WHERE true GROUP BY device"
+                   " ON CONFLICT DO UPDATE SET number = max(number, excluded.number)", (SERIES[route],))
     if "meta" in found.damaged or not found.counts["meta"]:  # what has no mark yet below the last mark was scored, too
         db.execute("UPDATE meta SET value = max(coalesce((SELECT max(id) FROM readings WHERE mark IS NOT NULL), 0),"
                    " coalesce((SELECT max(id) FROM alerts), 0)) WHERE name = 'scored_to'")
@@ -164,8 +156,7 @@ def _account(store: Store) -> None:
     if before is not None and before.outbox == now.outbox and (before.rows > now.rows or before.sealed > now.sealed):
         later = _later(now, before)
         with store.write() as db:
-            for name in ("readings_in", "readings_sealed", "lost"):
-                _add(db, "", name, later)
+            Counters.write(db, {("", name): later for name in ("readings_in", "readings_sealed", "lost")})
             again = _count_possible_duplicates(db) if before.sealed > now.sealed else 0
         store.witness.note(rows=later, gone=later)
         log.error("outbox: %s is older than it was when it was used last: restored from a copy, or its log was cut "
@@ -177,17 +168,10 @@ def _account(store: Store) -> None:
 
 def _count_possible_duplicates(db: sqlite3.Connection) -> int:
     """Rows that had been sealed, and perhaps delivered, in a later state of this outbox."""
-    counted = 0
-    for device, count in db.execute("SELECT device, count(*) FROM (SELECT device FROM readings UNION ALL"
-                                    " SELECT device FROM events) GROUP BY device").fetchall():
-        _add(db, device, "possible_duplicates", count)
-        counted += count
-    return counted
-
-
-def _add(db: sqlite3.Connection, device: str, name: str, more: int) -> None:
-    db.execute("INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
-               (device, name, more))
+    counted = db.execute("SELECT device, count(*) FROM (SELECT device FROM readings UNION ALL"
+                         " SELECT device FROM events) GROUP BY device").fetchall()
+    Counters.write(db, {(device, "possible_duplicates"): count for device, count in counted})
+    return sum(count for _, count in counted)
 
 
 def _say(path: str, aside: Path, found: Recovered, lost: int | None) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from edge_bridge.schema import ROUTES
+
 _BY_ID = {"readings": "id", "events": "id", "alerts": "id", "shipments": "id", "dead_letters": "id", "seen": "id",
           "replays": "dead_letter"}
 _BY_NAME = {"devices": "device", "spools": "device, spool", "detectors": "device, field", "counters": "device, name",
@@ -144,7 +146,7 @@ def recover(damaged_path: str, fresh: sqlite3.Connection) -> Recovered:
             found.counts[name] = _copy(name, table, rows, fresh, found)
             if table.damaged:
                 found.damaged.add(name)
-    found.waiting = sum(fresh.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("readings", "events"))
+    found.waiting = sum(fresh.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ROUTES)
     found.waiting += sum(sum(json.loads(counts).values()) for (counts,) in fresh.execute(
         "SELECT counts FROM shipments WHERE route != 'alerts'").fetchall())
     return found

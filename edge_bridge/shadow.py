@@ -15,7 +15,7 @@ from typing import Any
 from contract import numbers, shadow, topics
 from contract.errors import BadPayload
 from edge_bridge import shadow_report
-from edge_bridge.events import Acked, Connected, Disconnected, Event, Received, Send, Subscribe, Subscribed
+from edge_bridge.connection import Acked, Connected, Disconnected, Event, Received, Send, Subscribe, Subscribed
 from edge_bridge.schema import StoreError
 from edge_bridge.shadow_report import Report
 from edge_bridge.shadow_requests import GET, UPDATE, Requests

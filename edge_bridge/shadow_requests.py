@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from contract import shadow, topics
-from edge_bridge.events import ASIDE, Acked, Send, Subscribe, Subscribed
+from edge_bridge.connection import ASIDE, Acked, Send, Subscribe, Subscribed
 from edge_bridge.pacing import full_jitter_s
 
 log = logging.getLogger(__name__)
@@ -79,20 +79,18 @@ class Requests:
         self._attempts = self._broken = 0
         return True
 
-    def rejected(self, operation: str, message: dict[str, Any], token: str) -> bool:
-        """Was that our request? What is too large to be read is rejected without its token."""
+    def rejected(self, operation: str, message: dict[str, Any], token: str) -> None:
+        """The cloud says no, to us or to somebody else. What is too large to be read is rejected without its token."""
         if not token and self._awaited and self._awaited[1] == operation:
             token = self._awaited[0]
-        return self._awaits(token) and self._no(message)
-
-    def _no(self, message: dict[str, Any]) -> bool:
+        if not self._awaits(token):
+            return
         text = f"{message.get('code')} {message.get('message')}"
         if message.get("code") in _PASSING:
             self._awaited = None
             self._retry(text)
         else:
             self.refuse(text)
-        return True
 
     def _awaits(self, token: str) -> bool:
         return self._awaited is not None and self._awaited[0] == token

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from contract import numbers, shadow
 from contract.errors import BadPayload
 from edge_bridge import detectors
-from edge_bridge.schema import Store
 from edge_bridge.settings import Settings
+from edge_bridge.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from contract.batch import UNCLASSIFIED
 from edge_bridge.counters import Counters, Counts
-from edge_bridge.rows import UNCLASSIFIED, clock_was_set
-from edge_bridge.schema import Store
+from edge_bridge.rows import clock_was_set
+from edge_bridge.store import Store
 
 ALERTS, LIVE, BACKFILL = "alerts", "live", "backfill"
-LANES = (ALERTS, LIVE, BACKFILL)
 WAITING, IN_FLIGHT, SENT = "waiting", "in flight", "sent"
 log = logging.getLogger(__name__)
 OFFERED_S = 10.0  # so long a message that `due` gave out is not dropped: its bytes may be about to be read
@@ -57,6 +57,7 @@ class Shipments:
         self._store, self._counters, self._clock = store, counters, clock
         self._lock = threading.RLock()  # uplink.py and upkeep.py both take messages out
         self._by_name: dict[str, Shipment] = {}
+        self._dropped: list[str] = []
         rows = store.read().execute("SELECT id, name, route, lane, counts, oldest_ms, size_bytes, sends, sent_ms"
                                     " FROM shipments ORDER BY id")
         for shipment_id, name, route, lane, counts, oldest_ms, size_bytes, sends, sent_ms in rows:
@@ -142,7 +143,14 @@ class Shipments:
                       and (before_ms is None or (clock_was_set(s.oldest_ms) and s.oldest_ms < before_ms))][:most]
             if doomed:
                 self._forget(doomed, _sum(doomed, f"dropped.{reason}"))
+                self._dropped += [s.name for s in doomed]
         return len(doomed)
+
+    def dropped(self) -> list[str]:
+        """Names of the messages that were dropped since this was asked last: no receipt is waited for any more."""
+        with self._lock:
+            names, self._dropped = self._dropped, []
+        return names
 
     def oldest_ms(self) -> int | None:
         """When the oldest row in any undelivered message came; None when there is none."""

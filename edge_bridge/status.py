@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from typing import Any
 from edge_bridge.alarms import Alarms
 from edge_bridge.counters import Counters
 from edge_bridge.forecast import Capacity, Rate, drain_eta_s
+from edge_bridge.judging import Bands
+from edge_bridge.live_line import LiveLine
 from edge_bridge.receipts import Figures
-from edge_bridge.rows import LiveLine, Rows
+from edge_bridge.rows import EVERY_ID, Rows
+from edge_bridge.schema import ROUTES
 from edge_bridge.shipments import ALERTS, BACKFILL, LIVE, SENT, Shipments
 
 COUNTERS = ("received", "committed", "sent", "delivered", "alerts_delivered", "dropped", "dead_lettered", "repeats",
@@ -24,17 +27,17 @@ MOST_MESSAGE_BYTES = 120_000  # of the 128 KiB of a message: the rule adds the s
 DAY_S, HOUR_S = 24 * 3600, 3600
 STALE_S = 30.0
 STALLED_S = 60.0
-_EVERY_ID = 1 << 62
 
 
 class Ledger:
     """Puts the status together. connected: asked for {"cloud": bool, "mqtt": bool, "kafka": bool} (sources in use);
-    figures: the uplink's; scoring: the detectors'; certificate_left_s: seconds until the certificate ends; remote: what
-    the shadow has changed, and how it goes; carbon: the electricity, None: not known."""
+    figures: the uplink's; scoring: the detectors'; normal: their bands by device; certificate_left_s: seconds until the
+    certificate ends; remote: what the shadow has changed, and how it goes; carbon: the electricity, None: not known."""
 
     def __init__(self, counters: Counters, rows: Rows, shipments: Shipments, live: LiveLine, *, thing: str,
                  version: str, connected: Callable[[], dict[str, bool]], figures: Figures, capacity: Capacity,
                  raised: Alarms, scoring: Callable[[], dict[str, float]] = dict,
+                 normal: Callable[[], Mapping[str, Bands]] = dict,
                  certificate_left_s: Callable[[], float | None] = lambda: None,
                  remote: Callable[[], dict[str, Any]] = lambda: {"state": "off"},
                  carbon: Callable[[], dict[str, Any] | None] = lambda: None,
@@ -43,7 +46,7 @@ class Ledger:
         self._thing, self._version, self._connected = thing, version, connected
         self._figures, self._capacity, self._alarms = figures, capacity, raised
         self._scoring, self._certificate_left_s, self._remote = scoring, certificate_left_s, remote
-        self._carbon = carbon
+        self._normal, self._carbon = normal, carbon
         self._now_s, self._clock = now_s, clock
         self._started_ms = int(now_s() * 1000)
         self._oldest: tuple[Any, float] = (None, clock())
@@ -52,8 +55,8 @@ class Ledger:
     def _oldest_unsent(self) -> tuple[str, int] | None:
         """(what, received_ms) of the oldest row or sealed message that the cloud has not accepted."""
         found = [(s.name, s.oldest_ms) for s in self._shipments.all() if s.state != SENT]
-        for route in ("readings", "events"):
-            oldest = self._rows.oldest(route, 0, _EVERY_ID)
+        for route in ROUTES:
+            oldest = self._rows.oldest(route, 0, EVERY_ID)
             if oldest:
                 found.append((f"{route} {oldest[0]}", oldest[1]))
         return min(found, key=lambda one: one[1], default=None)
@@ -85,7 +88,7 @@ class Ledger:
             "remote": self._remote(),
             "carbon": self._carbon(),
             "alarms": self._alarms.up(),
-            "devices": _devices(by_device), "devices_left_out": 0,
+            "devices": _devices(by_device, self._normal()), "devices_left_out": 0,
         }
 
     def _forecast(self, committed: int, waiting: dict[str, int], oldest_s: float) -> dict[str, Any]:
@@ -112,7 +115,7 @@ class Ledger:
             by_device = self._counters.by_device()
             totals = by_device.get("", {})
             unsealed = {route: totals.get(route + "_in", 0) - totals.get(route + "_sealed", 0)
-                        for route in ("readings", "events", ALERTS)}
+                        for route in (*ROUTES, ALERTS)}
             rows = unsealed["readings"] + unsealed["events"]
             live = min(live, rows)
             waiting = {ALERTS: unsealed[ALERTS], LIVE: live, BACKFILL: rows - live, "unreceipted": 0}
@@ -137,15 +140,18 @@ def _by_reason(by_device: dict[str, dict[str, int]]) -> dict[str, dict[str, int]
     return {f"{name}_by_reason": dict(sorted(reasons.items())) for name, reasons in found.items()}
 
 
-def _devices(by_device: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """The counters of each device that are not 0; waiting: committed, and neither delivered nor dropped."""
-    found = {}
+def _devices(by_device: dict[str, dict[str, int]], normal: Mapping[str, Bands]) -> dict[str, dict[str, Any]]:
+    """The counters of each device that are not 0; waiting: committed, and neither delivered nor dropped; normal: the
+    bands of its fields, when there are any."""
+    found: dict[str, dict[str, Any]] = {}
     for device in sorted(by_device):
         counts = {name: _value(by_device[device], name) for name in COUNTERS}
         counts["waiting"] = max(0, counts["committed"] - counts["delivered"] - counts["dropped"]
                                 - by_device[device].get("refused", 0))
         if device:
             found[device] = {name: value for name, value in counts.items() if value}
+            if normal.get(device):
+                found[device]["normal"] = normal[device]
     return found
 
 
@@ -154,18 +160,27 @@ def _rounded(value: float | None, unit: float = 1.0) -> float | None:
 
 
 def message(status: dict[str, Any]) -> bytes:
-    """The status as it is published: as many devices as fit, and how many do not."""
+    """The status as it is published: as many devices as fit, and how many do not; of those as many bands as fit then,
+    since a ledger that lacks a device cannot be added up."""
     whole = _json(status)
     if len(whole) <= MOST_MESSAGE_BYTES:
         return whole
     devices = status["devices"]
     room_bytes = MOST_MESSAGE_BYTES - len(_json({**status, "devices": {}, "devices_left_out": len(devices)}))
-    kept = {}
-    for device, counts in devices.items():
-        room_bytes -= len(_json({device: counts}))
-        if room_bytes < 0:
+    kept: dict[str, dict[str, Any]] = {}
+    for device, told in devices.items():
+        counts = {name: value for name, value in told.items() if name != "normal"}
+        needed_bytes = len(_json({device: counts}))
+        if needed_bytes > room_bytes:
             break
+        room_bytes -= needed_bytes
         kept[device] = counts
+    for device in kept:
+        whole_bytes, counts_bytes = len(_json(devices[device])), len(_json(kept[device]))
+        if whole_bytes - counts_bytes > room_bytes:
+            break
+        room_bytes -= whole_bytes - counts_bytes
+        kept[device] = devices[device]
     return _json({**status, "devices": kept, "devices_left_out": len(devices) - len(kept)})
 
 

@@ -10,7 +10,8 @@ from edge_bridge import deadletters
 from edge_bridge.inbox import Inbox
 from edge_bridge.retention import Retention
 from edge_bridge.rows import Rows
-from edge_bridge.schema import Store
+from edge_bridge.schema import ROUTES
+from edge_bridge.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Shrinker:
     def step(self) -> float:
         """One step if it is time for one; for how many seconds to leave the disk to others (0.0: nothing to do)."""
         free_pages = self._store.read().execute("PRAGMA freelist_count").fetchone()[0]
-        if free_pages <= SLACK_PAGES or sum(self._rows.waiting(r) for r in ("readings", "events")) > IDLE_ROWS:
+        if free_pages <= SLACK_PAGES or sum(self._rows.waiting(r) for r in ROUTES) > IDLE_ROWS:
             return 0.0
         began_s = time.monotonic()
         with self._store.write_if_free() as db:

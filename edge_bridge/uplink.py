@@ -4,20 +4,18 @@ outbox (shipments.py, packer.py) and the connection (iot_connection.py).
 One thread does all of it; the connection's callbacks only put events into its queue.
 """
 import logging
-import math
 import queue
-import random
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
 
-from contract import numbers, topics
-from contract.errors import BadPayload
+from contract import topics
 from edge_bridge import alarms
 from edge_bridge.alarms import Alarms
+from edge_bridge.answers import Answers
 from edge_bridge.certificates import Identity
-from edge_bridge.events import (
+from edge_bridge.connection import (
     ASIDE,
     Acked,
     Anew,
@@ -30,21 +28,19 @@ from edge_bridge.events import (
     Subscribe,
     Subscribed,
 )
+from edge_bridge.live_line import LiveLine
 from edge_bridge.outgoing import TICK_S, Options, Outgoing
-from edge_bridge.pacing import Budget, full_jitter_s
+from edge_bridge.pacing import Budget
 from edge_bridge.packer import Packer
 from edge_bridge.receipts import Receipts
-from edge_bridge.rows import LiveLine
-from edge_bridge.shipments import ALERTS, BACKFILL, IN_FLIGHT, LIVE, SENT, WAITING, Shipment, Shipments
+from edge_bridge.shipments import ALERTS, BACKFILL, LIVE, Shipments
 
 log = logging.getLogger(__name__)
 
 SEALED_AHEAD = {LIVE: 2, BACKFILL: 4}  # in flight included; the rest stays rows, so that a backlog makes full batches
-RETRY_MOST_S = 60.0
-RESEND_MOST_S = 3600.0
 SLEPT_S = 15.0  # the wall clock went on by so much between two looks: the machine slept, or its clock was put right
 FAREWELL_S = 1.0
-_STATUS = "status"
+_STATUS, _FAREWELL = "status", "farewell"  # tokens of what is no batch and is not asked for from aside
 
 
 class Uplink:
@@ -60,17 +56,16 @@ class Uplink:
         self._connection, self._shipments, self._packer, self._live = connection, shipments, packer, live
         self._options, self._clock = options, clock
         self._alarms, self._now_s = raise_to or Alarms(), now_s
-        self._receipts = Receipts(options.receipt_timeout_s, self._alarms, observe, clock)
-        self.figures = self._receipts.figures
+        receipts = Receipts(options.receipt_timeout_s, self._alarms, observe, clock)
+        self.figures = receipts.figures
         self._looked_s = now_s()
         self._farewell: Callable[[], bytes] | None = None
-        self._status_acked = False
+        self._farewell_acked = False
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._budget = Budget(clock)
-        self._outgoing = Outgoing(connection, shipments, self._receipts, self._budget, options, clock)
+        self._outgoing = Outgoing(connection, shipments, receipts, self._budget, options, clock)
+        self._answers = Answers(shipments, receipts, options, clock)
         self._aside: Callable[[Event], None] = lambda event: None
-        self._accepted: dict[str, Shipment] = {}  # PUBACK 0, not yet noted on disk
-        self._receipted: set[str] = set()  # receipt, not yet noted on disk
         self._resumed = False
         self._subscribe_due_s: float | None = None
         self._said_down = ""
@@ -100,9 +95,7 @@ class Uplink:
 
     def publish_status(self, payload: bytes) -> None:
         """Send the status message if there is a connection; when it gets lost the next one replaces it."""
-        if self.connected:
-            self._budget.take()
-            self._connection.publish(topics.status(self._options.thing), payload, _STATUS, retain=True)
+        self.ask(Send(topics.status(self._options.thing), payload, _STATUS, retain=True))
 
     def slow_backlog(self, share: float) -> None:
         """From now on the backlog goes at this share of its pace; live data and alerts go as ever."""
@@ -123,27 +116,42 @@ class Uplink:
 
     def _run(self) -> None:
         wait_s = 0.0
-        while not (self._stopping.is_set() and (self._clock() >= self._deadline_s or self._is_done())):
+        while not self._is_over():
             self._take_events(wait_s)
-            try:
-                self._note()
-                sealed = self._seal()
-                self._disk_failing = False
-                wait_s = self._outgoing.publish_due() if self.connected else TICK_S
-                if sealed:
-                    wait_s = 0.0  # there may be more to seal
-            except sqlite3.Error as error:
-                if not self._disk_failing:
-                    log.error("outbox: the uplink cannot use it (%s) and tries again; free space, or check the volume",
-                              error)
-                self._disk_failing = True
-                wait_s = 1.0
+            wait_s = self._work()
             self._notice_sleep()
         try:
-            self._note()
+            self._answers.note()
         except sqlite3.Error as error:
             log.error("outbox: what was receipted last could not be noted (%s); it goes again after the start", error)
         self._say_farewell()
+
+    def _work(self) -> float:
+        """Note what came back, seal and publish what may go; returns for how many seconds there is nothing to do."""
+        try:
+            self._answers.note()
+            sealed = self._seal()
+            self._disk_failing = False
+            wait_s = self._outgoing.publish_due() if self.connected else TICK_S
+        except sqlite3.Error as error:
+            if not self._disk_failing:
+                log.error("outbox: the uplink cannot use it (%s) and tries again; free space, or check the volume",
+                          error)
+            self._disk_failing = True
+            return 1.0
+        return 0.0 if sealed else wait_s  # there may be more to seal
+
+    def _is_over(self) -> bool:
+        """Told to stop, and nothing more to wait for: all is delivered, or there is no way to deliver, or no time."""
+        if not self._stopping.is_set():
+            return False
+        if not self.connected or self._clock() >= self._deadline_s:
+            return True
+        try:
+            return not (self._shipments.all() or self._packer.anything_waits())
+        except sqlite3.Error as error:
+            log.debug("outbox: it cannot be told whether anything waits (%s)", error)
+            return False
 
     def _notice_sleep(self) -> None:
         """After a sleep the connection may be dead without a word; what is not alive is not worth a time-out."""
@@ -157,15 +165,15 @@ class Uplink:
     def _say_farewell(self) -> None:
         if self._farewell is None or not self.connected:
             return
-        self._status_acked = False
-        self.publish_status(self._farewell())
+        try:
+            words = self._farewell()
+        except sqlite3.Error as error:
+            log.error("outbox: the last status cannot be made (%s)", error)
+            return
+        self.ask(Send(topics.status(self._options.thing), words, _FAREWELL, retain=True))
         until_s = self._clock() + FAREWELL_S
-        while not self._status_acked and (left_s := until_s - self._clock()) > 0:
+        while not self._farewell_acked and (left_s := until_s - self._clock()) > 0:
             self._take_events(left_s)
-
-    def _is_done(self) -> bool:
-        """Nothing more to wait for: all is delivered, or there is no way to deliver."""
-        return not self.connected or not (self._shipments.all() or self._packer.anything_waits())
 
     # What came back
 
@@ -186,7 +194,7 @@ class Uplink:
             self._take_ack(event)
         elif isinstance(event, Received):
             if event.topic == topics.receipts(self._options.thing):
-                self._take_receipt(event)
+                self._answers.take_receipt(event)
             else:
                 self._aside(event)
         elif isinstance(event, Connected):
@@ -212,52 +220,18 @@ class Uplink:
                 self._aside(Subscribed("not connected", request.topics))
         elif self.connected:
             self._budget.take(request.publishes)
-            self._connection.publish(request.topic, request.payload, request.token)
-        else:
+            self._connection.publish(request.topic, request.payload, request.token, request.retain)
+        elif request.token.startswith(ASIDE):
             self._aside(Acked(request.token, "not connected"))
 
     def _take_ack(self, event: Acked) -> None:
-        if event.token == _STATUS:
-            self._status_acked = True
-            return
-        if event.token.startswith(ASIDE):
+        if event.token in (_STATUS, _FAREWELL):
+            self._farewell_acked = event.token == _FAREWELL
+        elif event.token.startswith(ASIDE):
             self._aside(event)
-            return
-        self._budget.answered(event.token)
-        shipment = self._shipments.get(event.token)
-        if shipment is None or shipment.state != IN_FLIGHT:
-            return
-        if event.fault:
-            shipment.state = WAITING
-            self.figures.not_accepted += 1
-            if self.connected:
-                shipment.failures += 1
-                shipment.due_s = self._clock() + full_jitter_s(shipment.failures, base_s=0.5, most_s=RETRY_MOST_S)
-                log.warning("%s %s was not accepted (%s); it is sent again", shipment.route, shipment.name, event.fault)
-            return
-        shipment.state, shipment.failures = SENT, 0
-        self._receipts.accepted(event.token)
-        shipment.due_s = self._clock() + min(
-            max(RESEND_MOST_S, self._options.receipt_timeout_s),
-            self._options.receipt_timeout_s * 2 ** min(shipment.sends - 1, 20)) * random.uniform(1.0, 1.25)
-        if self._options.receipts:
-            self._accepted[shipment.name] = shipment
         else:
-            self._receipted.add(shipment.name)
-
-    def _take_receipt(self, event: Received) -> None:
-        try:
-            receipt = numbers.loads(event.payload)
-            ids = [name for name in receipt["ids"] if isinstance(name, str)]
-        except (BadPayload, KeyError, TypeError) as error:
-            log.warning("a message on %s is no receipt (%s): %.100r", event.topic, error, event.payload)
-            return
-        for name in ids:
-            shipment = self._shipments.get(name)
-            if shipment is not None:
-                self._receipts.came(name, shipment.route)
-                shipment.due_s = math.inf
-                self._receipted.add(name)
+            self._budget.answered(event.token)
+            self._answers.take_ack(event, self.connected)
 
     def _take_subscription(self, event: Subscribed) -> None:
         if topics.receipts(self._options.thing) not in event.topics:
@@ -277,13 +251,10 @@ class Uplink:
         self.figures.connects += 1
         self._alarms.cleared(alarms.REFUSED)
         self._live.connected(True)
-        waiting = self._shipments.all()
         log.info("cloud: connected, %s session, %d sealed messages wait", "resumed" if self._resumed else "new",
-                 len(waiting))
+                 len(self._shipments.all()))
         if not self._resumed:
-            for shipment in waiting:
-                if shipment.state == SENT and shipment.name not in self._receipted:
-                    shipment.due_s = self._clock()  # its receipt may have been lost with the session
+            self._answers.session_lost()
         self._aside(Connected(self._resumed))
 
     def _down(self, event: Disconnected) -> None:
@@ -304,17 +275,6 @@ class Uplink:
         log.log(level, "cloud: not connected: %s", text)
 
     # What goes out
-
-    def _note(self) -> None:
-        """Write down what was accepted and receipted since the last time, in at most two transactions."""
-        if self._receipted:
-            self._shipments.delivered(self._receipted)
-            self._receipts.forget(self._receipted)
-            self._receipted.clear()
-        if self._accepted:
-            accepted = [s for name, s in self._accepted.items() if self._shipments.get(name) is s]
-            self._shipments.sent(accepted)
-            self._accepted.clear()
 
     def _seal(self) -> bool:
         """Seal only what can soon be sent: while the link is down rows gather, and go in full batches afterwards.

@@ -1,4 +1,4 @@
-"""Where the outbox lies: the mounts of this machine in, a refusal out, for __main__.py before schema.py opens the file.
+"""Where the outbox lies: the mounts of this machine in, a refusal out, for __main__.py before store.py opens the file.
 
 SQLite needs locks and flushes that hold. On a network share, or on a folder that a virtual machine shares with its host
 (what Docker Desktop's bind mounts are), they do not, and the file is damaged sooner or later.

@@ -1,4 +1,5 @@
-"""The witness: how far the outbox had come, kept beside it in <outbox>.lock; written by outbox.py and shipments.py.
+"""The witness: how far the outbox had come, kept beside it in <outbox>.lock; written by outbox.py, rows.py and
+shipments.py after each commit.
 
 An outbox that is older than its witness was restored from a copy, or lost the end of its write-ahead log: salvage.py
 says and counts what that means. The witness is never fsynced, so it may lag behind the outbox, but never be ahead.

@@ -2,22 +2,19 @@
 
 The function alert (ingest_stack.py) publishes to the topic too, with `access` and `environment` from here.
 """
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_iot as iot
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 
-from contract import routes
 from infra import notices, rules
-from infra.functions import allow, function
+from infra.functions import allow, function, table_arn, things
 from infra.names import give, keep_logical_id
 from infra.settings import Settings, logical_id
 from infra.storage_stack import BY_DAY
@@ -55,23 +52,22 @@ def make_alerts(stack: cdk.Stack, settings: Settings, *, incidents: str) -> Aler
         "QUIET_HOURS": settings.quiet_hours, "TIME_ZONE": settings.time_zone,
         "ROLLUP_RETENTION_DAYS": str(settings.rollups_days)}, [
         allow(["sns:Publish"], [topic.topic_arn]),
-        allow(["dynamodb:UpdateItem", "dynamodb:PutItem"], [_table_arn(stack, incidents)])])
+        allow(["dynamodb:UpdateItem", "dynamodb:PutItem"], [table_arn(stack, incidents)])])
 
 
 def make_watch(stack: cdk.Stack, settings: Settings, alerts: Alerts, *, rollups: str) -> None:
     """The function watch, every five minutes. rollups: name of the table that holds statuses and presence."""
-    incidents = _table_arn(stack, alerts.environment["INCIDENTS_TABLE"])
+    incidents = table_arn(stack, alerts.environment["INCIDENTS_TABLE"])
     watch = function(
         stack, settings, "watch", also=("alert",), timeout_s=WATCH_TIMEOUT_S, memory_mib=256,
         description="EdgeCloud: closes silent incidents, sends held notices, tells of silent bridges",
-        environment={**alerts.environment, "ROLLUPS_TABLE": rollups, "THINGS": ",".join(settings.things),
+        environment={**alerts.environment, "ROLLUPS_TABLE": rollups, **things(settings),
                      "SILENT_MINUTES": str(settings.silent_minutes), "DEPLOYMENT": settings.name,
-                     "MONITORING": settings.monitoring,
-                     **({"SITES": json.dumps(settings.sites)} if settings.sites else {})},
+                     "MONITORING": settings.monitoring},
         access=[*alerts.access,
-                allow(["dynamodb:Query"], [incidents, f"{incidents}/index/{BY_DAY}", _table_arn(stack, rollups)]),
+                allow(["dynamodb:Query"], [incidents, f"{incidents}/index/{BY_DAY}", table_arn(stack, rollups)]),
                 allow(["dynamodb:GetItem", "dynamodb:DeleteItem"], [incidents]),
-                allow(["dynamodb:BatchWriteItem"], [_table_arn(stack, rollups)])])
+                allow(["dynamodb:BatchWriteItem"], [table_arn(stack, rollups)])])
     events.Rule(stack, "WatchSchedule", description="EdgeCloud: starts the function watch",
                 schedule=events.Schedule.rate(cdk.Duration.minutes(WATCH_MINUTES)),
                 targets=[targets.LambdaFunction(watch)])  # type: ignore[arg-type]  # jsii's protocol differs in a name
@@ -82,30 +78,12 @@ def make_presence(stack: cdk.Stack, settings: Settings, *, queue: sqs.Queue, buc
 
     They do not go to the archive: nothing is made of old ones.
     """
-    name = routes.rule_name(settings.name, PRESENCE)
-    errors = f"errors/{name}/"
-    arn = stack.format_arn(service="iot", resource="rule", resource_name=name)
-    iot_for_this_rule = iam.ServicePrincipal("iot.amazonaws.com", conditions={
-        "StringEquals": {"aws:SourceAccount": stack.account}, "ArnLike": {"aws:SourceArn": arn}})
-    role = iam.Role(stack, "PresenceRuleRole", assumed_by=iot_for_this_rule, inline_policies={
-        "Access": iam.PolicyDocument(statements=[
-            allow(["sqs:SendMessage"], [queue.queue_arn]),
-            allow(["s3:PutObject"], [bucket.arn_for_objects(f"{errors}*")])])})
-    action, of = iot.CfnTopicRule.ActionProperty, iot.CfnTopicRule
-    iot.CfnTopicRule(stack, "PresenceRule", rule_name=name, topic_rule_payload=of.TopicRulePayloadProperty(
-        sql=presence_sql(settings.things), aws_iot_sql_version=rules.SQL_VERSION, rule_disabled=False,
-        description="EdgeCloud presence: which bridges are connected, to lambdas/status.py",
-        actions=[action(sqs=of.SqsActionProperty(queue_url=queue.queue_url, role_arn=role.role_arn, use_base64=False))],
-        error_action=action(s3=of.S3ActionProperty(
-            bucket_name=bucket.bucket_name, role_arn=role.role_arn, key=errors + "${timestamp()}-${newuuid()}.json"))))
+    rules.rule(stack, settings, PRESENCE, sql=presence_sql(settings.things), queue=queue, bucket=bucket,
+               description="EdgeCloud presence: which bridges are connected, to lambdas/status.py")
 
 
-def presence_sql(things: Any) -> str:
+def presence_sql(ours: Iterable[str]) -> str:
     """AWS IoT publishes these events itself, so the thing stands in the event, not in the connection."""
-    mine = " OR ".join(f"clientId = '{thing}'" for thing in things)
+    mine = " OR ".join(f"clientId = '{thing}'" for thing in ours)
     return (f"SELECT *, clientId AS site FROM '$aws/events/presence/+/+' WHERE (eventType = 'connected' "
             f"OR eventType = 'disconnected') AND ({mine})")
-
-
-def _table_arn(stack: cdk.Stack, name: str) -> str:
-    return stack.format_arn(service="dynamodb", resource="table", resource_name=name)

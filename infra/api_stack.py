@@ -15,7 +15,7 @@ from constructs import Construct
 
 from contract import routes
 from infra import auth
-from infra.functions import LOG_RETENTION, allow, function
+from infra.functions import LOG_RETENTION, allow, function, table_arn, things
 from infra.names import give, take
 from infra.settings import Settings
 from infra.storage_stack import BY_DAY, EVENTS_BY_NUMBER
@@ -43,8 +43,7 @@ class ApiStack(cdk.Stack):
             self, settings, "api", description="EdgeCloud: the HTTP API", timeout_s=TIMEOUT_S, memory_mib=512,
             environment={**{f"{what.upper()}_TABLE": name for what, name in tables.items()},
                          "RETENTION_DAYS": str(settings.readings_days), "EVENTS_ARCHIVE": events_archive,
-                         "THINGS": ",".join(settings.things),
-                         **({"SITES": json.dumps(settings.sites)} if settings.sites else {})},
+                         **things(settings)},
             access=[*self._access(tables, events_archive), allow(["iot:UpdateThingShadow"], [
                 self.format_arn(service="iot", resource="thing", resource_name=thing) for thing in settings.things])])
         # A local cloud, and who serves the page himself, know another origin than that of the distribution.
@@ -67,7 +66,7 @@ class ApiStack(cdk.Stack):
 
     def _access(self, tables: dict[str, str], events_archive: str) -> list[iam.PolicyStatement]:
         def arn(what: str, index: str = "") -> str:
-            return self.format_arn(service="dynamodb", resource="table", resource_name=tables[what] + index)
+            return table_arn(self, tables[what] + index)
 
         return [
             allow(["dynamodb:Query"], [arn("readings"), arn("readings", f"/index/{EVENTS_BY_NUMBER}"), arn("rollups"),

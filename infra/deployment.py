@@ -1,4 +1,4 @@
-"""The whole wiring, from a context to six stacks; called by app.py and by the tests."""
+"""The whole wiring, from a context to six stacks (with a budget, seven); called by app.py and by the tests."""
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,4 +1,5 @@
 """One Lambda function from its file lambdas/<name>.py, with package, role and log, for the ingest and api stacks."""
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -33,13 +34,27 @@ def allow(actions: Sequence[str], resources: Sequence[str]) -> iam.PolicyStateme
     return iam.PolicyStatement(actions=list(actions), resources=list(resources))
 
 
+def table_arn(stack: cdk.Stack, name: str) -> str:
+    """Of a DynamoDB table of this account, by its name."""
+    return stack.format_arn(service="dynamodb", resource="table", resource_name=name)
+
+
+def sites(settings: Settings) -> dict[str, str]:
+    """The variable SITES: the site of each thing that is a further bridge there; any other thing is a site itself."""
+    return {"SITES": json.dumps(settings.sites)} if settings.sites else {}
+
+
+def things(settings: Settings) -> dict[str, str]:
+    """The variables THINGS and SITES: every bridge of the deployment, and whose further bridge it is."""
+    return {"THINGS": ",".join(settings.things), **sites(settings)}
+
+
 def function(scope: Construct, settings: Settings, name: str, *, description: str, timeout_s: int, memory_mib: int,
              environment: Mapping[str, str], access: Sequence[iam.PolicyStatement],
              logs_batches: bool = False, also: Sequence[str] = ()) -> lambda_.Function:
     """Build the function whose handler is lambdas.<name>.handler; it may do what `access` says and write its log.
 
     also: functions whose further files are packed with it.
-
     logs_batches: its INFO lines come with every batch, 7 % of what a reading costs: they need monitoring=full.
     """
     title = logical_id(name)

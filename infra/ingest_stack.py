@@ -13,15 +13,15 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from contract import routes, topics
-from infra import queues, rules
+from infra import queues, rules, streams
 from infra.alerts import make_alerts, make_presence, make_watch
-from infra.functions import allow, function
+from infra.functions import allow, function, sites, table_arn
 from infra.hours import make_hours
 from infra.names import give, take
 from infra.settings import Settings, logical_id
 
 TIMEOUT_S = 60  # a full batch of events is hundreds of writes, and one DynamoDB partition takes 1,000 items a second
-# A wait gathers batches of many sites into one invocation. Alerts do not wait, nor do readings: somebody may watch them.
+# A wait gathers batches of many sites into one invocation. Alerts do not wait, nor do readings: somebody may watch.
 WINDOW_S = {"readings": 0, "events": 1, "alerts": 0, "status": 1}
 # A backlog of events is an item each, all in the partition of its camera: more invocations at once would share its
 # 1,000 writes a second until none of them finished in time.
@@ -30,7 +30,9 @@ MAX_CONCURRENCY = {"events": 5}
 # costs; roll-ups come so much later (docs/cost.md).
 STREAM_WINDOW_S = 25
 CONSUME = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
-STREAM_RETRIES, STREAM_AGE_S = 20, 6 * 3600
+STREAM_BATCH = 100
+# What DynamoDB removes because it expired changes no roll-up, and need not wake the function.
+NOT_REMOVED = '{"eventName":["INSERT","MODIFY"]}'
 
 
 class IngestStack(cdk.Stack):
@@ -48,7 +50,9 @@ class IngestStack(cdk.Stack):
                 self, logical_id(route.name), timeout_s=TIMEOUT_S, window_s=WINDOW_S[route.name])
             archive = rules.archive_stream(self, route, bucket)
             give(self, settings, {f"{route.name}-archive": archive.ref})
-            rules.rule(self, settings, route, queue=waiting[route.name], archive=archive, bucket=bucket)
+            rules.rule(self, settings, route.name, sql=routes.sql(route, settings.things),
+                       description=f"EdgeCloud {route.name}: to lambdas/{route.handler}.py and the archive",
+                       queue=waiting[route.name], archive=archive, bucket=bucket)
         self._alerts = make_alerts(self, settings, incidents=take(self, settings, "incidents-table"))
         self._persist_and_alert(waiting)
         make_watch(self, settings, self._alerts, rollups=self._tables["rollups"])
@@ -61,7 +65,7 @@ class IngestStack(cdk.Stack):
                                  for route in routes.ROUTES},
                               "rebuild-environment": json.dumps(  # so that a rebuild writes what the functions wrote
                                   {"RETENTION_DAYS": str(settings.readings_days), **self._rollup_days(),
-                                   **self._sites()}),
+                                   **sites(settings)}),
                               "operations-topic": operations.topic_arn,
                               **{f"{name}-queue": each.queue_url for name, each in waiting.items()},
                               **{f"{name}-dead-letters": each.queue_url for name, each in dead.items()}})
@@ -93,7 +97,7 @@ class IngestStack(cdk.Stack):
             self, self._settings, name, timeout_s=TIMEOUT_S, memory_mib=512, access=access,
             logs_batches=name == "persist",
             description=f"EdgeCloud: from the queue to the {table} table, then the receipt",
-            environment={f"{table.upper()}_TABLE": self._tables[table], **self._sites(), **environment,
+            environment={f"{table.upper()}_TABLE": self._tables[table], **sites(self._settings), **environment,
                          "RETENTION_DAYS": str(self._settings.readings_days),
                          "RECEIPTS": "on" if self._settings.receipts else "off"})
 
@@ -105,22 +109,13 @@ class IngestStack(cdk.Stack):
             environment={"ROLLUPS_TABLE": self._tables["rollups"], **self._rollup_days()},
             access=[allow(CONSUME, [source.queue_arn]), allow(["dynamodb:PutItem"], [self._table_arn("rollups")])])
 
-    def _sites(self) -> dict[str, str]:
-        """The site of each thing that is a further bridge there; the functions take any other thing for a site."""
-        return {"SITES": json.dumps(self._settings.sites)} if self._settings.sites else {}
-
     def _may_send_receipts(self) -> iam.PolicyStatement:
         return allow(["iot:Publish"], [
             self.format_arn(service="iot", resource="topic", resource_name=topics.receipts(thing))
             for thing in self._settings.things])
 
     def _aggregate(self, stream_arn: str) -> sqs.Queue:
-        """The function that reads the readings table's stream; returns where it leaves what it cannot apply.
-
-        A record that fails is isolated by halving its batch and left after 20 tries, or when it is 6 hours old; the
-        rest of its shard waits meanwhile. What is left names the place in the stream, not the record: `make redrive`
-        names the `make rebuild` that applies what lies there.
-        """
+        """The function that reads the readings table's stream; returns where it leaves what it cannot apply."""
         dead = queues.dead_letter_queue(self, "StreamDeadLetters")
         aggregate = function(
             self, self._settings, "aggregate",
@@ -129,18 +124,11 @@ class IngestStack(cdk.Stack):
             description="EdgeCloud: from the readings table's stream to roll-ups per minute",
             environment={"ROLLUPS_TABLE": self._tables["rollups"], **self._rollup_days()},
             access=[
-                allow(["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"], [stream_arn]),
-                allow(["dynamodb:ListStreams"], ["*"]),  # takes no resource; Lambda asks for it before it maps a stream
+                *streams.may_read(stream_arn),
                 allow(["dynamodb:UpdateItem", "dynamodb:BatchWriteItem"], [self._table_arn("rollups")]),
                 allow(["sqs:SendMessage"], [dead.queue_arn])])
-        lambda_.CfnEventSourceMapping(
-            self, "StreamMapping", event_source_arn=stream_arn, function_name=aggregate.function_name,
-            starting_position="TRIM_HORIZON", batch_size=100, maximum_batching_window_in_seconds=STREAM_WINDOW_S,
-            bisect_batch_on_function_error=True, maximum_retry_attempts=STREAM_RETRIES,
-            maximum_record_age_in_seconds=STREAM_AGE_S, function_response_types=["ReportBatchItemFailures"],
-            destination_config={"onFailure": {"destination": dead.queue_arn}},
-            # What DynamoDB removes because it expired changes no roll-up, and need not wake the function.
-            filter_criteria={"filters": [{"pattern": '{"eventName":["INSERT","MODIFY"]}'}]})
+        streams.consume(self, "Stream", stream_arn, aggregate, dead=dead, pattern=NOT_REMOVED, batch=STREAM_BATCH,
+                        window_s=STREAM_WINDOW_S)
         return dead
 
     def _rollup_days(self) -> dict[str, str]:
@@ -148,7 +136,7 @@ class IngestStack(cdk.Stack):
                 "ROLLUP_RETENTION_DAYS": str(self._settings.rollups_days)}
 
     def _table_arn(self, what: str) -> str:
-        return self.format_arn(service="dynamodb", resource="table", resource_name=self._tables[what])
+        return table_arn(self, self._tables[what])
 
     def _outputs(self, operations_arn: str) -> None:
         for route in routes.ROUTES:

@@ -1,4 +1,5 @@
-"""One IoT rule per route of contract/routes.py: what arrives goes to its queue and, by Firehose, to the archive.
+"""IoT rules, one per route of contract/routes.py and one for presence (alerts.py): what arrives goes to a queue and, by
+Firehose, to the archive.
 
 What neither takes goes to S3 under errors/<rule>/, another service than both, with AWS's reason and the payload.
 """
@@ -10,6 +11,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 
 from contract import routes
+from infra.archive import ARCHIVE, ERRORS
 from infra.functions import allow
 from infra.settings import Settings, logical_id
 
@@ -27,7 +29,7 @@ def _role(stack: cdk.Stack, construct_id: str, principal: iam.IPrincipal,
 def archive_stream(stack: cdk.Stack, route: routes.Route, bucket: s3.IBucket) -> firehose.CfnDeliveryStream:
     """Firehose from a route to gzip objects `archive/<route>/date=.../`, one JSON message a line."""
     title = logical_id(route.name)
-    prefix, failed = f"archive/{route.name}/", f"errors/archive/{route.name}/"
+    prefix, failed = f"{ARCHIVE}{route.name}/", f"{ERRORS}archive/{route.name}/"
     role = _role(stack, f"{title}ArchiveRole", iam.ServicePrincipal("firehose.amazonaws.com"), [
         allow(["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"],  # what Firehose's guide asks for
               [bucket.arn_for_objects(f"{prefix}*"), bucket.arn_for_objects(f"{failed}*")]),
@@ -41,26 +43,25 @@ def archive_stream(stack: cdk.Stack, route: routes.Route, bucket: s3.IBucket) ->
             file_extension=".jsonl.gz", buffering_hints={"intervalInSeconds": BUFFER_S, "sizeInMBs": BUFFER_MIB}))
 
 
-def rule(stack: cdk.Stack, settings: Settings, route: routes.Route, *, queue: sqs.IQueue,
-         archive: firehose.CfnDeliveryStream, bucket: s3.IBucket) -> iot.CfnTopicRule:
-    """The route's rule `<deployment>_<route>`, with a role that can do exactly its three actions."""
-    name = routes.rule_name(settings.name, route.name)
-    title, errors = logical_id(route.name), f"errors/{name}/"
-    role = _role(stack, f"{title}RuleRole", _iot_principal(stack, name), [
+def rule(stack: cdk.Stack, settings: Settings, name: str, *, sql: str, description: str, queue: sqs.IQueue,
+         bucket: s3.IBucket, archive: firehose.CfnDeliveryStream | None = None) -> None:
+    """The rule `<deployment>_<name>`, with a role that can do exactly its actions: to the queue, to the archive if one
+    is given, and what neither takes to the bucket."""
+    full_name, title = routes.rule_name(settings.name, name), logical_id(name)
+    errors = f"{ERRORS}{full_name}/"
+    role = _role(stack, f"{title}RuleRole", _iot_principal(stack, full_name), [
         allow(["sqs:SendMessage"], [queue.queue_arn]),
-        allow(["firehose:PutRecord"], [archive.attr_arn]),
+        *([allow(["firehose:PutRecord"], [archive.attr_arn])] if archive else []),
         allow(["s3:PutObject"], [bucket.arn_for_objects(f"{errors}*")])])
     action, of = iot.CfnTopicRule.ActionProperty, iot.CfnTopicRule
-    return iot.CfnTopicRule(stack, f"{title}Rule", rule_name=name, topic_rule_payload=of.TopicRulePayloadProperty(
-        sql=routes.sql(route, settings.things), aws_iot_sql_version=SQL_VERSION, rule_disabled=False,
-        description=f"EdgeCloud {route.name}: to lambdas/{route.handler}.py and the archive",
-        actions=[
-            action(sqs=of.SqsActionProperty(queue_url=queue.queue_url, role_arn=role.role_arn, use_base64=False)),
-            action(firehose=of.FirehoseActionProperty(
-                delivery_stream_name=archive.ref, role_arn=role.role_arn, separator="\n"))],
+    actions = [action(sqs=of.SqsActionProperty(queue_url=queue.queue_url, role_arn=role.role_arn, use_base64=False))]
+    if archive:
+        actions.append(action(firehose=of.FirehoseActionProperty(
+            delivery_stream_name=archive.ref, role_arn=role.role_arn, separator="\n")))
+    iot.CfnTopicRule(stack, f"{title}Rule", rule_name=full_name, topic_rule_payload=of.TopicRulePayloadProperty(
+        sql=sql, aws_iot_sql_version=SQL_VERSION, rule_disabled=False, description=description, actions=actions,
         error_action=action(s3=of.S3ActionProperty(
-            bucket_name=bucket.bucket_name, role_arn=role.role_arn,
-            key=errors + "${timestamp()}-${newuuid()}.json"))))
+            bucket_name=bucket.bucket_name, role_arn=role.role_arn, key=errors + "${timestamp()}-${newuuid()}.json"))))
 
 
 def _iot_principal(stack: cdk.Stack, rule_name: str) -> iam.ServicePrincipal:

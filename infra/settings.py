@@ -13,6 +13,7 @@ from infra.errors import SynthesisFault
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_THING = "EdgeCloudAWS"
+POSTED_SITE = "api"  # what POST /data stores is of this site (lambdas/api_data.py), which no bridge can be
 _NAME = re.compile(r"(?!aws|ssm)[a-z][a-z0-9]{0,31}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[1-9]")
 _THING = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
@@ -253,6 +254,9 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     if 0 < values["archive_days"] <= values["archive_cold_days"]:
         faults.append(f"archive_days: {values['archive_days']} is not more than archive_cold_days "
                       f"({values['archive_cold_days']}); take archive_cold_days=0 with so short a life")
+    if POSTED_SITE in {thing, *values["things"], *values["things"].values()}:
+        faults.append(f"things: {POSTED_SITE} is the site of what is posted to the HTTP API, whose answers would leave "
+                      "out a bridge's events of that site; expected another name")
     if thing and values["things"] and thing not in values["things"]:
         faults.append(f"existing_thing: {thing} is not among things ({', '.join(values['things'])})")
     return faults

@@ -1,4 +1,4 @@
-"""What is kept: three DynamoDB tables and the archive bucket; their names go to the other stacks through SSM.
+"""What is kept: four DynamoDB tables and the archive bucket; their names go to the other stacks through SSM.
 
 Retained when the stack goes, unless -c ephemeral=true; without physical names, so that a later stack meets no leftover.
 """

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contract import batch, rollups
-from lambdas import table, table_rollups
+from lambdas import table, table_devices, table_items, table_rollups
 
 SETS_PER_UPDATE = 100  # an update expression ends at 4 KB
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def _collect(change: dict[str, Any], minutes: Minutes) -> None:
     before = table.from_attributes(change["OldImage"]) if "OldImage" in change else None
     for minute in enter(minutes, item, before):
         minute.records.add(change["SequenceNumber"])
-    table.note_device("readings" if item["kind"] == "readings" else "events", item["site"], item["device"])
+    table_devices.note(table_devices.entry_of(item))
 
 
 def enter(minutes: Minutes, item: table.Item, before: table.Item | None = None,
@@ -74,17 +74,18 @@ def enter(minutes: Minutes, item: table.Item, before: table.Item | None = None,
     entry_id = item["batch"] if item["kind"] == "readings" else item["event"]
     for minute_ms in sorted(left) + sorted(found):
         expires_at = table.expires_at(minute_ms, table.MINUTES, arrived_s)
-        minute = minutes.setdefault((item["pk"], table_rollups.key("minute", minute_ms)), Minute(expires_at))
+        key = item["pk"], table_rollups.key(table_rollups.MINUTE, minute_ms)
+        minute = minutes.setdefault(key, Minute(expires_at))
         totals, untrusted = found.get(minute_ms, (None, False))
         minute.entries[entry_id] = totals and table_rollups.entry(totals)
         minute.untrusted |= untrusted
         yield minute
 
 
-def _by_minute(item: dict[str, Any]) -> dict[int, tuple[dict[str, rollups.Total], bool]]:
+def _by_minute(item: table.Item) -> dict[int, tuple[table_rollups.Totals, bool]]:
     """{minute in ms: ({field: Total}, whether a timestamp of it was not trusted)} of a readings or event item."""
-    rows: list[batch.Row] = table.rows_of(item)
-    fields: dict[int, dict[str, rollups.Total]] = defaultdict(dict)
+    rows: list[batch.Row] = table_items.rows_of(item)
+    fields: dict[int, table_rollups.Totals] = defaultdict(dict)
     for (minute_ms, name), total in rollups.totals(rows).items():
         fields[minute_ms][name] = total
     minutes = [rollups.minute_of(row.at_ms, row.received_ms) for row in rows]

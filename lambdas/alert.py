@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from contract import alerts
-from lambdas import alert_incidents, alert_notices, table
+from lambdas import alert_incidents, alert_notices, table, table_delivery, table_items
 
 log = logging.getLogger(__name__)
 
@@ -19,24 +19,24 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """
     kept: dict[str, list[table.Item]] = {}  # incidents by the SQS id of the record that spoke of them
 
-    def keep(message: table.Message, record_id: str) -> None:
+    def keep(message: table_delivery.Message, record_id: str) -> None:
         kept[record_id] = [alert_incidents.keep(one) for one in message.news]
 
-    answer = table.deliver(event, context, opened, keep)
+    answer = table_delivery.deliver(event, context, opened, keep)
     untold = [record_id for record_id, incidents in kept.items() if not _tell(incidents)]
     named = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
     answer["batchItemFailures"] += [{"itemIdentifier": one} for one in untold if one not in named]
     return answer
 
 
-def opened(body: str) -> table.Message:
+def opened(body: str) -> table_delivery.Message:
     """The anomalies (none when all it classified was normal) and the incidents of a message. Raises BadPayload."""
     found = alerts.read(body)
-    table.check_origin(found.site, found.id)
+    table_delivery.check_origin(found.site, found.id)
     site = table.site_of(found.site)
-    items = [table.alert_item(site, found.device, found.id, one) for one in found.classified if one.anomaly]
+    items = [table_items.alert_item(site, found.device, found.id, one) for one in found.classified if one.anomaly]
     news = alert_incidents.news(site, found.device, found.classified)
-    return table.Message(found.site, found.id, "ALERTS_TABLE", items, news)
+    return table_delivery.Message(found.site, found.id, "ALERTS_TABLE", items, news)
 
 
 def _tell(incidents: list[table.Item]) -> bool:

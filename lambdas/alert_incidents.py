@@ -8,15 +8,12 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from botocore.exceptions import ClientError
-
-from contract import alerts, incidents, numbers, topics
+from contract import alerts, numbers, topics
 from contract.errors import BadPayload
-from lambdas import table
+from lambdas import table, table_delivery, table_incidents, table_items
+from lambdas.table_incidents import OPEN, TABLE
 
-TABLE = "INCIDENTS_TABLE"
 SILENCE_MS = 15 * 60 * 1000  # without a word of it an open incident is closed here: its bridge may be gone
-OPEN = "open"  # partition of the index by_day that holds the open ones; a closed one is under the day it was opened on
 BRIDGE, CLOUD = "bridge", "cloud"  # who closed it
 log = logging.getLogger(__name__)
 
@@ -52,6 +49,7 @@ def news(site: str, device: str, classified: Iterable[Any]) -> list[News]:
     seen: dict[str, Any] = {}
     for one in (one for one in classified if one.incident is not None):
         incident_id = _checked(one.incident)
+        table_items.check_moment(one.received_ms, "the receive time")
         if incident_id not in told or rank(told[incident_id]) <= rank(one):
             told[incident_id] = one
         if one.anomaly and (incident_id not in seen or seen[incident_id].number <= one.number):
@@ -63,14 +61,14 @@ def news(site: str, device: str, classified: Iterable[Any]) -> list[News]:
 def _checked(incident: Any) -> str:
     """The id, if the incident has all that is stored of it."""
     try:
-        table.check_origin("site", incident["id"])
-        whole = isinstance(incident["opened"], int) and isinstance(incident["count"], int)
+        table_delivery.check_id(incident["id"])
+        table_items.check_moment(incident["opened"], "opened")
         numbers.check(incident["peak"], "peak")
-        if whole and incident["state"] in (alerts.OPENED, alerts.OPEN, alerts.CLOSED):
+        if isinstance(incident["count"], int) and incident["state"] in (alerts.OPENED, alerts.OPEN, alerts.CLOSED):
             return str(incident["id"])
     except (KeyError, TypeError) as error:
         raise BadPayload("broken incident", f"missing or wrong: {error}") from None
-    raise BadPayload("broken incident", f"got {incident!r:.200}; expected opened and count as whole numbers, and state "
+    raise BadPayload("broken incident", f"got {incident!r:.200}; expected count as a whole number, and state "
                      f"{alerts.OPENED}, {alerts.OPEN} or {alerts.CLOSED}")
 
 
@@ -84,12 +82,12 @@ def keep(one: News) -> table.Item:
     try:
         return update(_key(one), {**_told(one), **_seen(one)}, _gone(one),
                        "attribute_not_exists(#rank) OR #rank < :rank")
-    except Superseded as late:
+    except table.ConditionFailed as late:
         if one.seen is None or late.item.get("number", 0) >= one.seen.number:
             return late.item
     try:  # later news came first, but this anomaly is the latest that was heard of: it was last seen then
         return update(_key(one), _seen(one), (), "attribute_not_exists(#number) OR #number < :number")
-    except Superseded as later:
+    except table.ConditionFailed as later:
         return later.item
 
 
@@ -128,35 +126,23 @@ def _seen(one: News) -> table.Item:
                if value is not None}}
 
 
-class Superseded(Exception):
-    """The item is not as the condition wants it; `item` is what is there."""
-
-    def __init__(self, item: table.Item) -> None:
-        super().__init__(f"incident {item.get('incident')} is at another rank or state")
-        self.item = item
-
-
 def update(where: Mapping[str, Any], sets: table.Item, removes: Iterable[str], condition: str,
            **given: Any) -> table.Item:
-    """One conditional update of the item whose key is in `where`; returns the item afterwards. Raises Superseded.
+    """One conditional update of the item whose key is in `where`; returns the item afterwards.
 
-    In the condition each attribute that is set or removed stands as #name, and each value set or given as :name.
+    Raises table.ConditionFailed with the item that stands there. In the condition each attribute that is set or removed
+    stands as #name, and each value set or given as :name.
     """
     names = {f"#{name}": name for name in (*sets, *removes)}
     expression = "SET " + ", ".join(f"#{name} = :{name}" for name in sets)
     if removes:
         expression += " REMOVE " + ", ".join(f"#{name}" for name in removes)
     values = {f":{name}": value for name, value in {**sets, **given}.items()}
-    try:
-        answer = table.client("dynamodb").update_item(
-            TableName=table.name(TABLE), Key=table.to_attributes({"pk": where["pk"], "sk": where["sk"]}),
-            UpdateExpression=expression, ConditionExpression=condition, ExpressionAttributeNames=names,
-            ExpressionAttributeValues=table.to_attributes(values),
-            ReturnValues="ALL_NEW", ReturnValuesOnConditionCheckFailure="ALL_OLD")
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-            raise
-        raise Superseded(table.from_attributes(error.response.get("Item", {}))) from None
+    answer = table.write_if(
+        condition, "update_item", TABLE, Key=table.to_attributes({"pk": where["pk"], "sk": where["sk"]}),
+        UpdateExpression=expression, ExpressionAttributeNames=names,
+        ExpressionAttributeValues=table.to_attributes(values),
+        ReturnValues="ALL_NEW", ReturnValuesOnConditionCheckFailure="ALL_OLD")
     return table.from_attributes(answer["Attributes"])
 
 
@@ -164,7 +150,7 @@ def update(where: Mapping[str, Any], sets: table.Item, removes: Iterable[str], c
 
 def open_ones() -> Iterator[table.Item]:
     """Every open incident, latest opened first."""
-    return table.query_index(TABLE, table.BY_DAY, ("day", "recent"), (OPEN, "~"))
+    return table_incidents.latest_opened(OPEN)
 
 
 def close_silent(item: table.Item, site_now_ms: int) -> bool:
@@ -178,15 +164,9 @@ def close_silent(item: table.Item, site_now_ms: int) -> bool:
     try:
         update(item, {"state": alerts.CLOSED, "closed": last_ms + SILENCE_MS, "closed_by": CLOUD, "rank": item["rank"],
                       "day": table.day_text(int(item["opened"]))}, (), "#rank = :rank AND #state <> :state")
-    except Superseded:
+    except table.ConditionFailed:
         log.debug("the bridge spoke of it meanwhile", extra={"incident": item["incident"]})
         return False
     log.info("incident closed: nothing was heard of it", extra={
         "incident": item["incident"], "site": item["site"], "device": item["device"]})
     return True
-
-
-def severity(item: table.Item) -> str:
-    """How grave the stored incident is (contract.incidents.SEVERITIES)."""
-    found: str = incidents.severity(item["count"], item.get("reason"), item["peak"], item.get("low"), item.get("high"))
-    return found

@@ -6,11 +6,11 @@ invocations that hold messages of one incident from both publishing. What quiet 
 import logging
 import os
 import re
-import time
 
 from contract import incidents
 from lambdas import alert_words, table
-from lambdas.alert_incidents import TABLE, Superseded, severity, update
+from lambdas.alert_incidents import update
+from lambdas.table_incidents import TABLE, severity
 
 LEASE_MS = 60_000  # longer than an invocation takes to publish and mark, shorter than until its message comes again
 HELD_PARTITION = "held"  # of the incidents table: one row for each that waits for the end of the quiet hours
@@ -23,18 +23,13 @@ class InHand(Exception):
     """Another invocation is about to send this notice; whoever has it too must come again to see that it did."""
 
 
-def now_ms() -> int:
-    """The cloud's clock."""
-    return time.time_ns() // 1_000_000
-
-
 def tell(item: table.Item) -> None:
     """Publish the notice of an incident that is due, or hold it back. Raises InHand, or what SNS or DynamoDB raise: the
     caller sees to it that the incident is brought again."""
     grave = severity(item)
     if item.get("notice") == SENT or not incidents.reaches(grave, os.environ.get("MIN_SEVERITY", incidents.INFO)):
         return
-    at_ms = now_ms()
+    at_ms = table.now_ms()
     if grave != incidents.CRITICAL and is_quiet(at_ms):
         if item.get("notice") != HELD:
             _hold(item)
@@ -59,7 +54,7 @@ def _lease(item: table.Item, at_ms: int) -> bool:
         update(item, {"lease": at_ms + LEASE_MS}, (),
                "attribute_exists(pk) AND (attribute_not_exists(#lease) OR #lease < :now) AND "
                "(attribute_not_exists(notice) OR notice <> :sent)", now=at_ms, sent=SENT)
-    except Superseded as now:
+    except table.ConditionFailed as now:
         if now.item.get("notice") == SENT or not now.item:
             return False
         raise InHand(f"the notice of incident {item['incident']} is being sent by another invocation") from None

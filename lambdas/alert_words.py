@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from contract import alerts, incidents
 from lambdas import table
-from lambdas.alert_incidents import severity
+from lambdas.table_incidents import severity
 
 MOST_SUBJECT = 99  # characters
 MOST_LISTED = 50  # incidents in one summary
@@ -62,7 +62,8 @@ def of_night(items: Sequence[table.Item], now_ms: int) -> Notice:
     if len(ordered) > MOST_LISTED:
         lines.append(f"  ... and {len(ordered) - MOST_LISTED} more")
     grave = severity(ordered[0])
-    lines += ["", "All of them: GET /incidents?day=" + table.day_text(int(ordered[0]["opened"]))]
+    days = sorted({table.day_text(int(item["opened"])) for item in items})
+    lines += ["", "All of them: " + ", ".join(f"GET /incidents?day={day}" for day in days)]
     return Notice(_subject(f"[{grave}] {len(items)} incident{'s' if len(items) > 1 else ''} in the quiet hours"),
                   "\n".join(lines), {"kind": "summary", "severity": grave})
 

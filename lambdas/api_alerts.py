@@ -1,5 +1,4 @@
 """GET /alerts: from the alerts table to the anomalies of a day."""
-import time
 from typing import Any
 
 from lambdas import table
@@ -8,7 +7,7 @@ from lambdas.api_request import Answer, Request, cursor_of, day_of, limit_of, pa
 
 def get_alerts(request: Request) -> Answer:
     """Anomalies received on a UTC day (?day, by default today), latest first."""
-    day, limit = day_of(request, int(time.time() * 1000)), limit_of(request)
+    day, limit = day_of(request), limit_of(request)
     after = cursor_of(request, r"[0-9]{13}#.{1,300}#[0-9]{17}")
     items = table.query_index("ALERTS_TABLE", table.BY_DAY, ("day", "recent"), (day, after[0] if after else "~"))
     alerts, following = page((((item["recent"], 0), _alert(item)) for item in items), limit)

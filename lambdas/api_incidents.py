@@ -1,13 +1,11 @@
 """GET /incidents: from the incidents table to the open incidents, then those of a day that are over."""
-import time
 from collections.abc import Iterator
 from typing import Any
 
-from contract import incidents
-from lambdas import table
+from lambdas import table, table_incidents
 from lambdas.api_request import Answer, Cursor, Request, cursor_of, day_of, limit_of, page
+from lambdas.table_incidents import OPEN
 
-OPEN = "open"  # the partition of the index in which lambdas/alert_incidents.py keeps the open ones
 GOING_ON, OVER = 0, 1  # which part of the list a cursor stands in
 _ORDER = ("site", "device", "state", "opened", "seen", "closed", "closed_by", "count", "peak", "field", "value", "low",
           "high", "score", "reason", "notice")
@@ -18,7 +16,7 @@ def get_incidents(request: Request) -> Answer:
 
     Without ?day: all open ones, whenever they were opened, and today's. With it: that day's alone.
     """
-    day, limit = day_of(request, int(time.time() * 1000)), limit_of(request)
+    day, limit = day_of(request), limit_of(request)
     after = cursor_of(request, r"[0-9]{13}#.{1,300}#[0-9a-f]{24}")
     found, following = page(_found(day, "day" in request.query, after), limit)
     return 200, {"day": day, "incidents": found, "next": following}
@@ -35,9 +33,9 @@ def _found(day: str, that_day_only: bool, after: Cursor | None) -> Iterator[tupl
 
 
 def _partition(name: str, after: Cursor | None) -> Iterator[table.Item]:
-    return table.query_index("INCIDENTS_TABLE", table.BY_DAY, ("day", "recent"), (name, after[0] if after else "~"))
+    return table_incidents.latest_opened(name, after[0] if after else "~")
 
 
 def _incident(item: table.Item) -> dict[str, Any]:
-    severity = incidents.severity(item["count"], item.get("reason"), item["peak"], item.get("low"), item.get("high"))
-    return {"incident": item["incident"], "severity": severity, **{key: item[key] for key in _ORDER if key in item}}
+    return {"incident": item["incident"], "severity": table_incidents.severity(item),
+            **{key: item[key] for key in _ORDER if key in item}}

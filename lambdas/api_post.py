@@ -11,11 +11,9 @@ import secrets
 import time
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from contract import batch, numbers, payloads
 from contract.errors import BadPayload
-from lambdas import table
+from lambdas import table, table_devices, table_items
 from lambdas.api_data import SITE, TOPIC, shown
 from lambdas.api_request import Answer, Problem, Request
 
@@ -64,9 +62,9 @@ def _store(event: payloads.Reading, identity: tuple[str, int, int, int]) -> tabl
                                         Record={"Data": numbers.dumps(message).encode("utf-8") + b"\n"})
     [series] = batch.read(message).series
     [archived] = batch.unpack(series)
-    item = table.event_item(SITE, series["device"], archived)
+    item = table_items.event_item(SITE, series["device"], archived)
     table.put_all("READINGS_TABLE", [item])
-    table.note_device("events", SITE, series["device"])
+    table_devices.note(table_devices.entry_of(item))
     return item
 
 
@@ -93,19 +91,16 @@ def _claim(name: str, body: bytes, number: int) -> int:
     """
     message: dict[str, Any] = numbers.loads(body)
     digest = hashlib.sha256(numbers.dumps(sorted(message.items())).encode("utf-8")).hexdigest()
-    now_s = int(time.time())
+    now_s = table.now_ms() // 1000
     claim = {"pk": f"key#{name}", "sk": "key", "number": number, "body": digest, "expires_at": now_s + CLAIM_S}
     try:
-        table.client("dynamodb").put_item(
-            TableName=table.name("ROLLUPS_TABLE"), Item=table.to_attributes(claim),
-            ConditionExpression="attribute_not_exists(pk) OR expires_at < :now",
-            ExpressionAttributeValues=table.to_attributes({":now": now_s}),
+        table.write_if(
+            "attribute_not_exists(pk) OR expires_at < :now", "put_item", "ROLLUPS_TABLE",
+            Item=table.to_attributes(claim), ExpressionAttributeValues=table.to_attributes({":now": now_s}),
             ReturnValuesOnConditionCheckFailure="ALL_OLD")
         return number
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-            raise
-        first = table.from_attributes(error.response["Item"])
+    except table.ConditionFailed as claimed:
+        first = claimed.item
     if first["body"] != digest:
         raise Problem(422, "This Idempotency-Key was used for another event in the last 7 days; take a new key.")
     return int(first["number"])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from contract import batch, rollups
-from lambdas import table
+from lambdas import table, table_devices, table_items
 from lambdas.api_request import Answer, Cursor, Request, check_known, cursor_of, device_of, limit_of, moment_of, page
 
 
@@ -23,7 +23,7 @@ def get_readings(request: Request) -> Answer:
 def _readings(pk: str, after: Cursor | None, from_ms: int, to_ms: int, items: int) -> Iterator[tuple[Cursor, Any]]:
     high = after[0] if after else "r#~"
     for item in table.query("READINGS_TABLE", pk, "r#", high, newest_first=True, page=items):
-        rows = table.rows_of(item)
+        rows = table_items.rows_of(item)
         end = after[1] if after and item["sk"] == after[0] else len(rows)
         for index in reversed(range(min(end, len(rows)))):
             row = rows[index]
@@ -43,7 +43,7 @@ def _reading(row: batch.Row) -> dict[str, Any]:
 def get_devices(request: Request) -> Answer:
     """Every device that ever sent something, and of what kinds."""
     kinds: dict[tuple[str, str], list[str]] = {}
-    for item in table.query("ROLLUPS_TABLE", "devices", " ", "~", consistent=True):
+    for item in table_devices.listed():
         kinds.setdefault((item["site"], item["device"]), []).append(item["kind"])
     return 200, {"devices": [{"site": site, "device": device, "kinds": kinds[site, device]}
                              for site, device in sorted(kinds)]}

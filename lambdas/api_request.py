@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from contract import numbers, payloads, topics
 from contract.errors import BadPayload
-from lambdas import table
+from lambdas import table, table_devices
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # Lambda refuses an answer over 6 MB
@@ -78,9 +78,9 @@ def moment_of(request: Request, parameter: str, default_ms: int) -> int:
                            "2026-11-22T07:24:00Z (a '+' is written %2B).") from None
 
 
-def day_of(request: Request, now_ms: int) -> str:
+def day_of(request: Request) -> str:
     """The UTC day of ?day, by default today's."""
-    day = request.query.get("day", table.day_text(now_ms))
+    day = request.query.get("day", table.day_text(table.now_ms()))
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", day):
         try:
             payloads.at_ms(day + "T00:00Z")
@@ -141,6 +141,5 @@ def page(found: Iterable[tuple[Cursor, Any]], limit: int) -> tuple[list[Any], st
 
 def check_known(site: str, device: str) -> None:
     """404 for a device that was never heard of: asked only when there is nothing to answer."""
-    keys = [f"{kind}#{table.device_key(site, device)}" for kind in ("readings", "events")]
-    if not any(list(table.query("ROLLUPS_TABLE", "devices", key, key)) for key in keys):
+    if not table_devices.is_known(site, device):
         raise Problem(404, f"No device {device!r} at site {site!r}; GET /devices lists sites and devices.")

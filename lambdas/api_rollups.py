@@ -1,5 +1,4 @@
 """GET …/rollups: from the roll-ups table to totals per minute, hour or day, and field."""
-import time
 from decimal import Context, Decimal
 from typing import Any
 
@@ -28,7 +27,7 @@ def get_rollups(request: Request) -> Answer:
     """Totals per minute, hour or day (?resolution) and field, oldest first; those that begin from <= start < to, by
     default the last hour's minutes. Hours and days are up to 5 min behind."""
     site, device = device_of(request)
-    now_ms = int(time.time() * 1000)
+    now_ms = table.now_ms()
     to_ms = moment_of(request, "to", now_ms)
     from_ms = moment_of(request, "from", to_ms - 60 * rollups.MINUTE_MS)
     if from_ms >= to_ms:

@@ -7,15 +7,14 @@ import logging
 from calendar import timegm
 from collections.abc import Iterable
 from decimal import Decimal
-from time import strptime, time
+from time import strptime
 from typing import Any
-
-from botocore.exceptions import ClientError
 
 from lambdas import table
 from lambdas import table_rollups as shapes
+from lambdas.table_rollups import DAY, HOUR, MINUTE
 
-FINER = {"hour": "minute", "day": "hour"}  # what each is made of
+FINER = {HOUR: MINUTE, DAY: HOUR}  # what each is made of
 ATTEMPTS = 10  # each lost one means that another wrote the same hour meanwhile
 log = logging.getLogger(__name__)
 
@@ -29,8 +28,8 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     behind: dict[tuple[str, int], set[str]] = {}  # a device's hour: the records because of which it is made
     for record in event["Records"]:
         keys = table.from_attributes(record["dynamodb"]["Keys"])
-        if record["eventName"] != "REMOVE" and keys["sk"].startswith(shapes.RESOLUTIONS["minute"]):
-            hour = keys["pk"], shapes.start_of("hour", moment_of(keys["sk"]))
+        if record["eventName"] != "REMOVE" and keys["sk"].startswith(shapes.RESOLUTIONS[MINUTE]):
+            hour = keys["pk"], shapes.start_of(HOUR, moment_of(keys["sk"]))
             behind.setdefault(hour, set()).add(record["dynamodb"]["SequenceNumber"])
     failed = set().union(*(behind[hour] for hour in recompute(behind)))
     return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in sorted(failed, key=int)]}
@@ -39,12 +38,12 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 def recompute(hours: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     """Make these hours (partition key, start in ms) and the days that they are in anew; returns those that failed."""
     hours = sorted(hours)
-    failed = {hour for hour in hours if not _made("hour", *hour)}
+    failed = {hour for hour in hours if not _made(HOUR, *hour)}
     # Also where no hour changed: an earlier try may have ended between the hour and its day.
-    days = {(pk, shapes.start_of("day", hour_ms)) for pk, hour_ms in hours}
-    bad_days = {day for day in sorted(days) if not _made("day", *day)}
+    days = {(pk, shapes.start_of(DAY, hour_ms)) for pk, hour_ms in hours}
+    bad_days = {day for day in sorted(days) if not _made(DAY, *day)}
     return [(pk, hour_ms) for pk, hour_ms in hours
-            if (pk, hour_ms) in failed or (pk, shapes.start_of("day", hour_ms)) in bad_days]
+            if (pk, hour_ms) in failed or (pk, shapes.start_of(DAY, hour_ms)) in bad_days]
 
 
 def moment_of(key: str) -> int:
@@ -103,7 +102,7 @@ def _same(before: table.Item | None, item: table.Item) -> bool:
 def _settled(resolution: str, start_ms: int) -> bool:
     """Whether parts of it may have expired, so that it can no longer be made of them alone."""
     kept_s = table.kept_days(shapes.KEPT[FINER[resolution]]) * table.DAY_S
-    return bool(start_ms // 1000 + kept_s <= time())
+    return bool(start_ms // 1000 + kept_s <= table.now_ms() // 1000)
 
 
 def _lacks(before: dict[str, Any], after: dict[str, Any]) -> bool:
@@ -113,18 +112,16 @@ def _lacks(before: dict[str, Any], after: dict[str, Any]) -> bool:
 
 def _replace(key: dict[str, str], before: table.Item | None, item: table.Item) -> bool:
     """Put the item in place of `before`; False when something else is there by now."""
-    request: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
+    condition, values = "attribute_not_exists(pk)", {}
     if before:
-        request = {"ConditionExpression": "#f = :before", "ExpressionAttributeNames": {"#f": "fields"},
-                   "ExpressionAttributeValues": table.to_attributes({":before": before["fields"]})}
-    client, place = table.client("dynamodb"), {"TableName": table.name("ROLLUPS_TABLE")}
+        condition = "#f = :before"
+        values = {"ExpressionAttributeNames": {"#f": "fields"},
+                  "ExpressionAttributeValues": table.to_attributes({":before": before["fields"]})}
     try:
         if item["fields"]:
-            client.put_item(**place, Item=table.to_attributes(item), **request)
+            table.write_if(condition, "put_item", "ROLLUPS_TABLE", Item=table.to_attributes(item), **values)
         else:  # its only event was received again, in another hour
-            client.delete_item(**place, Key=table.to_attributes(key), **request)
+            table.write_if(condition, "delete_item", "ROLLUPS_TABLE", Key=table.to_attributes(key), **values)
         return True
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-            raise
+    except table.ConditionFailed:
         return False

@@ -7,12 +7,10 @@ an hour, the time what lies further apart. watch.py reads the items.
 import logging
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from contract.errors import BadPayload
 from lambdas import table
+from lambdas.table_rollups import PRESENCE
 
-PARTITION = "presence"
 CONNECTED, DISCONNECTED = "connected", "disconnected"
 RESET_MS = 30 * 60 * 1000  # events of one client that lie further apart are ordered by their time
 log = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ def opened(message: dict[str, Any], now_ms: int) -> table.Item:
     if kind not in (CONNECTED, DISCONNECTED) or not isinstance(site, str) or not site:
         raise BadPayload("broken lifecycle event", f"got {kind!r:.40} of {site!r:.60}, expected {CONNECTED} or "
                          f"{DISCONNECTED} of a thing, which the IoT rule adds as `site`")
-    item = {"pk": PARTITION, "sk": site, "site": site, "connected": kind == CONNECTED, "at": at_ms,
+    item = {"pk": PRESENCE, "sk": site, "site": site, "connected": kind == CONNECTED, "at": at_ms,
             "rank": 2 * version + (kind == DISCONNECTED), "expires_at": table.expires_at(now_ms, table.ROLLUPS)}
     reason = message.get("disconnectReason")
     return item | ({"reason": reason} if isinstance(reason, str) and kind == DISCONNECTED else {})
@@ -43,14 +41,11 @@ def keep_newest(item: table.Item) -> None:
     """Put the item unless a later event is there, or the very same."""
     at_ms = item["at"]
     try:
-        table.client("dynamodb").put_item(
-            TableName=table.name("ROLLUPS_TABLE"), Item=table.to_attributes(item),
-            ConditionExpression="attribute_not_exists(pk) OR #at < :long_before "
-                                "OR (#at <= :long_after AND #rank < :rank)",
+        table.write_if(
+            "attribute_not_exists(pk) OR #at < :long_before OR (#at <= :long_after AND #rank < :rank)",
+            "put_item", "ROLLUPS_TABLE", Item=table.to_attributes(item),
             ExpressionAttributeNames={"#at": "at", "#rank": "rank"},
             ExpressionAttributeValues=table.to_attributes({
                 ":rank": item["rank"], ":long_before": at_ms - RESET_MS, ":long_after": at_ms + RESET_MS}))
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-            raise
+    except table.ConditionFailed:
         log.debug("a later event is there already", extra={"site": item["site"], "at": at_ms})

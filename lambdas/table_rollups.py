@@ -1,5 +1,6 @@
 """Shapes of the roll-ups table: minutes as aggregate.py sets them, hours and days as hours.py puts them, read by both
-and by the API."""
+and by the API. Beside these it holds the list of devices (table_devices.py), the newest status and lifecycle event of
+each bridge, what watch.py remembers, and the Idempotency-Keys of POST /data, each in partitions of their own."""
 import time
 from collections.abc import Iterable
 from decimal import Decimal
@@ -13,6 +14,9 @@ MINUTE, HOUR, DAY = "minute", "hour", "day"
 RESOLUTIONS = {MINUTE: "m#", HOUR: "h#", DAY: "d#"}  # what a roll-up's sort key begins with
 LENGTH_MS = {MINUTE: rollups.MINUTE_MS, HOUR: rollups.HOUR_MS, DAY: rollups.DAY_MS}
 KEPT = {MINUTE: table.MINUTES, HOUR: table.ROLLUPS, DAY: table.ROLLUPS}  # settings, see table.kept_days
+
+STATUS, PRESENCE, WATCHED = "status", "presence", "watch"  # partitions: an item a bridge, its thing is the sort key
+LANES = ("live", "backfill", "unreceipted")  # of a status, where readings and events wait
 
 Totals = dict[str, rollups.Total]  # by field
 

@@ -22,7 +22,7 @@ class Incomplete(Exception):
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Do all of it; answers with the figures. Raises Incomplete after the last step when one of them failed."""
-    now_ms, failed = alert_notices.now_ms(), list[str]()
+    now_ms, failed = table.now_ms(), list[str]()
     sites = list(watch_sites.sites(now_ms))
     behind_ms = watch_sites.clocks(sites)
     going_on = [item for item in alert_incidents.open_ones() if not _done(

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from contract import numbers
 from lambdas import alert_notices, alert_words, table
+from lambdas.table_rollups import LANES, PRESENCE, STATUS, WATCHED
 
 TABLE = "ROLLUPS_TABLE"
-STATUS, PRESENCE, WATCHED = "status", "presence", "watch"  # partitions of the roll-ups table; the last is ours
 MINUTE_MS, DAY_MS = 60_000, 24 * 3600 * 1000
 ACCURACY_MS = 2 * MINUTE_MS  # of the time that a lifecycle event tells
 LOSSES = ("lost", "dropped", "unaccounted")
@@ -116,7 +116,7 @@ def unaccounted(told: dict[str, Any]) -> int:
     if told.get("devices_left_out") or "waiting" not in told:
         return 0
     open_in_counters = sum(counts.get("waiting", 0) for counts in told.get("devices", {}).values())
-    held = sum(told["waiting"].get(lane, 0) for lane in ("live", "backfill", "unreceipted"))
+    held = sum(told["waiting"].get(lane, 0) for lane in LANES)
     return max(0, int(open_in_counters - held))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from local_cloud.dynamodb_actions import Run, columns, one_column
-from local_cloud.errors import Unsupported
+from local_cloud.errors import DeployError, Unsupported
 from local_cloud.firehose import FirehoseService, S3Put
 from local_cloud.functions import FunctionService
 from local_cloud.properties import flag, integer, refuse_unknown
@@ -66,14 +66,20 @@ class Actions:
             "Sns": self._sns}
 
     def compile(self, specification: Mapping[str, Any], statement: Statement) -> Action:
-        """The action of one entry of Actions, or of ErrorAction; Unsupported (or SqlError of a template) otherwise."""
+        """The action of one entry of Actions, or of ErrorAction. Raises Unsupported, DeployError for a property that it
+        lacks, SqlError of a template."""
         if len(specification) != 1:
             raise Unsupported(f"Actions: an entry has one kind of action, got {sorted(specification)}")
         ((kind, properties),) = specification.items()
         if kind not in self._kinds:
             why = REFUSED.get(kind, "it is none of AWS's documented kinds")
             raise Unsupported(f"Actions: {kind} is not emulated ({why}); {', '.join(self._kinds)} are")
-        return self._kinds[kind](dict(properties), statement)
+        if not isinstance(properties, Mapping):
+            raise DeployError(f"Actions: {kind}: got {properties!r}, expected an object of its properties")
+        try:
+            return self._kinds[kind](dict(properties), statement)
+        except KeyError as missing:
+            raise DeployError(f"Actions: {kind}: it has no {missing.args[0]}") from None
 
     def _sqs(self, properties: dict[str, Any], statement: Statement) -> Action:
         refuse_unknown("Sqs", properties, {"QueueUrl", "RoleArn", "UseBase64"})

@@ -105,8 +105,8 @@ def _window(properties: Mapping[str, Any], metrics: Metrics) -> tuple[Window, in
     if len(answers) != 1:
         raise DeployError(f"Metrics: {len(answers)} entries have ReturnData, an alarm evaluates exactly one")
     ((answer, period_s),) = answers
-    periods_s = [entry["MetricStat"]["Period"] for entry in entries if "MetricStat" in entry] or [period_s]
-    return found[answer], int(period_s or max(periods_s))
+    periods_s = [int(entry["MetricStat"]["Period"]) for entry in entries if "MetricStat" in entry] or [period_s]
+    return found[answer], period_s or max(periods_s)
 
 
 def _entry(entry: Mapping[str, Any], metrics: Metrics, others: Mapping[str, Window]) -> tuple[Window, int]:

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,6 +19,7 @@ from local_cloud.alarm_rules import ALARM, INSUFFICIENT_DATA, OK, RANGE_BEYOND, 
 from local_cloud.metric_sources import Sources
 from local_cloud.metrics import Metrics
 from local_cloud.resources.registry import Services
+from local_cloud.timestamps import utc_text
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Alarm:
     def described(self) -> dict[str, Any]:
         """As the control port shows it; the reason is that of the last change."""
         return {"name": self.name, "logical_id": self.logical_id, "state": self.state, "reason": self.reason,
-                "values": self.values, "since": _iso(self.since_s), "changes": self.changes,
+                "values": self.values, "since": utc_text(self.since_s), "changes": self.changes,
                 "description": self.watch.description}
 
 
@@ -147,13 +147,9 @@ class Alarms:
         return {
             "AlarmName": alarm.name, "AlarmDescription": alarm.watch.description, "AlarmArn": alarm.arn,
             "AWSAccountId": self._services.account_id, "Region": self._services.region, "OldStateValue": before,
-            "NewStateValue": alarm.state, "NewStateReason": alarm.reason, "StateChangeTime": _iso(alarm.since_s),
+            "NewStateValue": alarm.state, "NewStateReason": alarm.reason, "StateChangeTime": utc_text(alarm.since_s),
             "OKActions": given.get("OKActions", []), "AlarmActions": given.get("AlarmActions", []),
             "InsufficientDataActions": given.get("InsufficientDataActions", []),
             "Trigger": {key: given[key] for key in (
                 "Namespace", "MetricName", "Statistic", "Dimensions", "Metrics", "Period", "EvaluationPeriods",
                 "DatapointsToAlarm", "ComparisonOperator", "Threshold", "TreatMissingData") if key in given}}
-
-
-def _iso(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -24,9 +24,19 @@ class Stack:
     parameters: dict[str, str] = field(default_factory=dict)
 
     @property
+    def resources(self) -> dict[str, Any]:
+        """The template's resources by logical id."""
+        found: dict[str, Any] = self.template.get("Resources", {})
+        return found
+
+    def where(self, logical_id: str) -> str:
+        """A resource, as errors name it."""
+        return f"stack {self.name}, resource {logical_id} ({self.resources[logical_id].get('Type')})"
+
+    @property
     def belongs_to_no_region(self) -> bool:
         """Whether all it has is the same in every region, though CloudFormation makes it in some only."""
-        return {resource["Type"] for resource in self.template.get("Resources", {}).values()} <= GLOBAL_TYPES
+        return {resource["Type"] for resource in self.resources.values()} <= GLOBAL_TYPES
 
 
 @dataclass(frozen=True)

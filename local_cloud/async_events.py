@@ -9,11 +9,11 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from local_cloud.properties import integer, refuse_unknown
 from local_cloud.runtime_api import Invocation
+from local_cloud.timestamps import utc_text
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,6 @@ class AsyncEvents:
 
     def configure(self, properties: Mapping[str, Any]) -> None:
         """Apply AWS::Lambda::EventInvokeConfig properties."""
-        refuse_unknown(WHERE, properties, {"FunctionName", "Qualifier", "MaximumRetryAttempts",
-                                           "MaximumEventAgeInSeconds", "DestinationConfig"})
         self._retries = integer(f"{WHERE}.MaximumRetryAttempts", properties.get("MaximumRetryAttempts", 2), 0, 2)
         self._max_age_s = integer(f"{WHERE}.MaximumEventAgeInSeconds",
                                   properties.get("MaximumEventAgeInSeconds", 21_600), 60, 21_600)
@@ -111,7 +109,7 @@ class AsyncEvents:
             response["functionError"] = "Unhandled"
         await self._send(arn, json.dumps({
             "version": "1.0",
-            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "timestamp": utc_text(time.time()),
             "requestContext": {"requestId": invocation.request_id, "functionArn": f"{self._arn}:$LATEST",
                                "condition": condition, "approximateInvokeCount": attempts},
             "requestPayload": json.loads(body), "responseContext": response,

@@ -9,7 +9,6 @@ proxy passes on does not come from this machine.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import secrets
@@ -20,6 +19,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from starlette.requests import Request
+
+from local_cloud.peers import is_this_machine
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class AutoLogin:
     """Tokens of the user demo@local.example, one per user pool, made at the first request that may have one.
 
     call: one AWS API call, `await call("cognito-idp", operation, **parameters)`. trust_published_port: what comes from
-    a private network counts as this machine, for a container whose port is published on 127.0.0.1 alone.
+    a private network counts as this machine (peers.py).
     """
 
     def __init__(self, call: Call, region: str, *, trust_published_port: bool = False) -> None:
@@ -66,16 +67,8 @@ class AutoLogin:
         host, _, port = headers.get("host", "").lower().partition(":")
         return (host in HOSTS and (port.isdigit() or not port) and not any(name in headers for name in NAMED)
                 and headers.get("sec-fetch-site", "none") in ("none", "same-origin")
-                and request.client is not None and self._is_here(request.client.host))
-
-    def _is_here(self, peer: str) -> bool:
-        try:
-            address = ipaddress.ip_address(peer.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return address.is_loopback or (self._trust_published_port and address.is_private)
+                and request.client is not None
+                and is_this_machine(request.client.host, trust_private=self._trust_published_port))
 
     async def _sign_in(self, pool: str, audience: set[str]) -> tuple[str, float]:
         """(access token, when it expires); ("", for ever) for a pool none of whose clients lets an administrator in."""

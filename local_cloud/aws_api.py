@@ -15,29 +15,17 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from local_cloud import sqs_api
+from local_cloud.aws_answers import json_answer, xml_error
 from local_cloud.backend import Backends
 from local_cloud.functions import FunctionService
 from local_cloud.http_wire import Request, Response
+from local_cloud.signatures import service_of
 from local_cloud.subscriptions import Notification, Subscriptions
 
 DYNAMODB_WRITES = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems", "ExecuteStatement"}
-_CREDENTIAL = re.compile(r"Credential=[^/]+/[^/]+/[^/]+/([^/]+)/aws4_request")
 _INVOKE = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
 Targeted = Callable[[str, dict[str, Any]], "Awaitable[tuple[int, dict[str, Any]]] | tuple[int, dict[str, Any]]"]
 Publish = Callable[[str, bytes, int, bool], Awaitable[None]]
-
-
-def json_response(status: int, body: Any, content_type: str = "application/json", **headers: str) -> Response:
-    """A JSON answer; header names are given with underscores."""
-    named = [("Content-Type", content_type), ("x-amzn-RequestId", str(uuid.uuid4()))]
-    named += [(name.replace("_", "-"), value) for name, value in headers.items()]
-    return Response(status, json.dumps(body).encode(), named)
-
-
-def service_of(request: Request) -> str:
-    """The service that the request was signed for, "" when it is not signed."""
-    found = _CREDENTIAL.search(request.headers.get("authorization", ""))
-    return found.group(1) if found else ""
 
 
 class AwsApi:
@@ -97,10 +85,10 @@ class AwsApi:
         try:
             body = json.loads(request.body or b"{}")
         except ValueError as fault:
-            return json_response(400, {"__type": "SerializationException", "message": f"body is not JSON: {fault}"})
+            return json_answer(400, {"__type": "SerializationException", "message": f"body is not JSON: {fault}"})
         answer = handler(target, body)
         status, content = await answer if inspect.isawaitable(answer) else answer
-        response = json_response(status, content, "application/x-amz-json-1.0")
+        response = json_answer(status, content, content_type="application/x-amz-json-1.0")
         error = sqs_api.error_header(content) if target.startswith("AmazonSQS.") else None
         if error:
             response.headers.append(("x-amzn-query-error", error))
@@ -112,23 +100,25 @@ class AwsApi:
         qos = int(query.get("qos", ["0"])[0])
         retain = query.get("retain", ["false"])[0].lower() == "true"
         await self._publish(unquote(parts.path.removeprefix("/topics/")), request.body, qos, retain)
-        return json_response(200, {"message": "OK", "traceId": str(uuid.uuid4())})
+        return json_answer(200, {"message": "OK", "traceId": str(uuid.uuid4())})
 
     async def _invoke(self, name: str, request: Request) -> Response:
         function = self._functions.by_name(name)
         if function is None:
-            return json_response(
-                404,
-                {"Type": "User", "Message": f"Function not found: {name}"},
-                x_amzn_ErrorType="ResourceNotFoundException",
-            )
+            return _refused(404, "ResourceNotFoundException", f"Function not found: {name}")
         kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
         if kind == "DryRun":
             return Response(204)
+        event = request.body or b"{}"
+        try:
+            json.loads(event)
+        except ValueError as fault:
+            return _refused(400, "InvalidRequestContentException",
+                            f"Could not parse request body into json: {fault}")
         if kind == "Event":
-            await function.invoke_async(request.body or b"{}")
+            await function.invoke_async(event)
             return Response(202)
-        invocation = await function.invoke(request.body or b"{}")
+        invocation = await function.invoke(event)
         headers = [
             ("Content-Type", "application/json"),
             ("X-Amz-Executed-Version", "$LATEST"),
@@ -145,8 +135,7 @@ class AwsApi:
         action = form.get("Action", [""])[0]
         if action in ("PublishBatch", "Subscribe"):
             text = f"SNS {action} is not emulated: use Publish, and AWS::SNS::Subscription in the template"
-            error = f"<Error><Type>Sender</Type><Code>NotImplemented</Code><Message>{text}</Message></Error>"
-            return Response(501, f"<ErrorResponse>{error}</ErrorResponse>".encode(), [("Content-Type", "text/xml")])
+            return xml_error(501, "NotImplemented", text)
         response = await self._backends.send(request)
         if response.status == 200 and action == "Publish" and "TopicArn" in form:
             found = re.search(rb"<MessageId>([^<]+)</MessageId>", response.body)
@@ -160,6 +149,11 @@ class AwsApi:
                 )
             )
         return response
+
+
+def _refused(status: int, kind: str, text: str) -> Response:
+    """What Lambda answers to a call that does not reach a function."""
+    return json_answer(status, {"Type": "User", "Message": text}, ("x-amzn-ErrorType", kind))
 
 
 def _message_attributes(form: dict[str, list[str]]) -> dict[str, dict[str, str]]:

@@ -100,7 +100,7 @@ class Forwarder:
                     self._host, self._port, ssl=self._tls or None, limit=http_wire.HEAD_LIMIT_BYTES
                 )
                 return await self._exchange(reader, writer, data, request.method)
-            except (OSError, asyncio.IncompleteReadError) as fault:
+            except (OSError, asyncio.IncompleteReadError, http_wire.BadRequest) as fault:
                 return http_wire.Response(
                     502, f"the AWS API behind the local cloud does not answer: {fault}\n".encode()
                 )

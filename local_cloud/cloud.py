@@ -8,13 +8,11 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from local_cloud import assembly, firehose, log_lines, ports, shadow_api, sqs_api
+from local_cloud import assembly, firehose_api, log_lines, ports, shadow_api, sqs_api
 from local_cloud.aws_api import AwsApi
 from local_cloud.backend import Backends, MotoProcess
 from local_cloud.cloudformation_api import CloudFormationApi
@@ -23,47 +21,16 @@ from local_cloud.cost import prices
 from local_cloud.cost.bill import bill
 from local_cloud.cost.calls import FunctionCalls
 from local_cloud.deployer import Deployer, check
+from local_cloud.fault_switches import switch
 from local_cloud.http_wire import Request, Response, Server
 from local_cloud.iot_api import IotApi
-from local_cloud.observation import describe, flush, switch
-from local_cloud.parameters import Given
+from local_cloud.observation import describe, flush
+from local_cloud.options import LOOPBACK, Options
 from local_cloud.services import LocalServices, Place
 
 log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
 DEFAULT_REGION = "eu-north-1"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run; ports 0 mean any free one, `state` None a temporary directory, `aws_endpoint` None our own moto,
-    `dynamodb_endpoint` None the same for DynamoDB.
-
-    host: where the device gateway and the HTTP APIs listen, no other port does; names: further ones of the gateway.
-    auto_login, trust_published_port: whether requests of this machine's owner need no token (see auto_login.py).
-    alarm_speed: how many times faster than on AWS an alarm's periods pass.
-    iam: whether functions, rules and streams may do only what their roles allow.
-    """
-
-    directory: Path
-    parameters: Given = field(default_factory=dict)
-    region: str | None = None
-    state: Path | None = None
-    gateway_port: int = 8883
-    api_port: int = 5000
-    aws_port: int = 0
-    control_port: int = 0
-    quotas: bool = True
-    aws_endpoint: str | None = None
-    dynamodb_endpoint: str | None = None
-    host: str = HOST
-    names: tuple[str, ...] = ()
-    auto_login: bool = True
-    trust_published_port: bool = False
-    alarm_speed: float = 1.0
-    iam: bool = True
-    web_port: int = 8080
 
 
 class LocalCloud:
@@ -98,18 +65,13 @@ class LocalCloud:
         check(self.assembly, self.options.parameters)
         await ports.listen("control", self.options.control_port, self._control.start, move=False)
         await ports.listen(
-            "AWS endpoint", self.options.aws_port, lambda port: self._aws_server.start(HOST, port), move=False
+            "AWS endpoint", self.options.aws_port, lambda port: self._aws_server.start(LOOPBACK, port), move=False
         )
         state = self._state_directory()
         backend_url = await self._backend_url(state)
         self._backends = Backends(backend_url, self.options.dynamodb_endpoint)
         services = self._services = LocalServices(
-            Place(self.region, state, backend_url, self.aws_url, self.options.api_port, self.options.quotas,
-                  self.options.host, self.options.names, self.options.dynamodb_endpoint,
-                  auto_login=self.options.auto_login, trust_published_port=self.options.trust_published_port,
-                  alarm_speed=self.options.alarm_speed,
-                  iam=self.options.iam, web_port=self.options.web_port)
-        )
+            Place(self.options, self.region, state, backend_url=backend_url, endpoint_url=self.aws_url))
         self._aws = self._aws_api(self._backends)
         self._calls = FunctionCalls(services.meter, services.describe_table)
         await services.bootstrap()
@@ -118,7 +80,7 @@ class LocalCloud:
         await ports.listen(
             "device gateway",
             self.options.gateway_port,
-            lambda port: _ignore(services.gateway.start(self.options.host, port)),
+            lambda port: services.gateway.start(self.options.host, port),
         )
         services.alarms.start()
         self.running = True
@@ -126,13 +88,13 @@ class LocalCloud:
     async def _deploy(self) -> None:
         """Deploy, and start a worker of each function so that its first event does not wait for imports."""
         await self.deployer.deploy()
-        functions = [self.services.functions.by_name(name) for name in self.services.functions.names()]
-        await asyncio.gather(*(function.start() for function in functions if function is not None))
+        await asyncio.gather(*(function.start() for function in self.services.functions.all()))
 
     def _state_directory(self) -> Path:
-        if self.options.state is None:
+        state = self.options.state
+        if state is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="local-cloud-", ignore_cleanup_errors=True)
-        state = self.options.state or Path(self._temporary.name if self._temporary else "")
+            state = Path(self._temporary.name)
         state.mkdir(parents=True, exist_ok=True)
         return state.resolve()
 
@@ -159,7 +121,7 @@ class LocalCloud:
         iot = IotApi(services.registry, lambda: f"localhost:{services.gateway.port}", services.pki, services.rules)
         targets = {
             "AmazonSQS": partial(sqs_api.handle, services.queues),
-            "Firehose_20150804": partial(firehose.handle, services.firehose),
+            "Firehose_20150804": partial(firehose_api.handle, services.firehose),
         }
         return AwsApi(
             targets,
@@ -182,7 +144,7 @@ class LocalCloud:
     @property
     def aws_url(self) -> str:
         """What AWS_ENDPOINT_URL is to be."""
-        return f"http://{HOST}:{self._aws_server.port}"
+        return f"http://{LOOPBACK}:{self._aws_server.port}"
 
     async def close(self) -> None:
         """Stop everything; no process stays behind. Safe to call twice."""
@@ -227,7 +189,7 @@ class LocalCloud:
                 "api": next(iter(apis.values()), None),
                 "apis": apis,
                 "aws": self.aws_url,
-                "control": f"http://{HOST}:{self._control.port}",
+                "control": f"http://{LOOPBACK}:{self._control.port}",
             },
             "ca_file": str(services.pki.certificate_path),
             "outputs": self._outputs(apis),
@@ -278,9 +240,5 @@ class LocalCloud:
         return log_lines.holding(self.services.functions, text)
 
     async def faults(self, switches: dict[str, Any]) -> dict[str, Any]:
-        """Set fault switches (see observation.py); returns their state."""
+        """Set fault switches (see fault_switches.py); returns their state."""
         return switch(self.services, switches)
-
-
-async def _ignore(call: Awaitable[Any]) -> None:
-    await call

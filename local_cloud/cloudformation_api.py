@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 from local_cloud import stack_update
+from local_cloud.aws_answers import xml_error
 from local_cloud.deployer import Deployer
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.http_wire import Request, Response
@@ -49,11 +50,11 @@ class CloudFormationApi:
         operation = self._operations.get(action)
         if operation is None:
             known = ", ".join(self._operations)
-            return _error(501, "NotImplemented", f"CloudFormation {action} is not emulated; known: {known}")
+            return xml_error(501, "NotImplemented", f"CloudFormation {action} is not emulated; known: {known}")
         try:
             body = _xml({f"{action}Result": await operation(form)})
         except (Refusal, DeployError) as fault:
-            return _error(400, "ValidationError", str(fault))
+            return xml_error(400, "ValidationError", str(fault))
         metadata = f"<ResponseMetadata><RequestId>{uuid.uuid4()}</RequestId></ResponseMetadata>"
         text = f'<{action}Response xmlns="{NAMESPACE}">{body}{metadata}</{action}Response>'
         return Response(200, text.encode(), [("Content-Type", "text/xml")])
@@ -75,7 +76,7 @@ class CloudFormationApi:
         return {
             "StackId": deployer.stack_id(name),
             "StackName": name,
-            "CreationTime": _time(datetime.now(UTC)),
+            "CreationTime": _time(datetime.fromtimestamp(deployer.stacks[name].created_at_s, UTC)),
             "StackStatus": self._status.get(name, "CREATE_COMPLETE"),
             "Parameters": [
                 {"ParameterKey": key, "ParameterValue": value} for key, value in deployer.given(name).items()
@@ -157,8 +158,3 @@ def _xml(value: Any) -> str:
     if isinstance(value, list):
         return "".join(f"<member>{_xml(member)}</member>" for member in value)
     return escape(str(value))
-
-
-def _error(status: int, code: str, text: str) -> Response:
-    body = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{escape(text)}</Message></Error>"
-    return Response(status, f"<ErrorResponse>{body}</ErrorResponse>".encode(), [("Content-Type", "text/xml")])

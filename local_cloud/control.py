@@ -1,7 +1,7 @@
 """The control port (127.0.0.1 only, JSON): what the demo, tests and drills ask of a running local cloud.
 
-`POST /flush`, `GET /state`, `GET /bill`, `GET /alarms`, `GET /notifications`, `POST /fire`, `GET /endpoints`,
-`POST /destroy`, `POST /deploy`, `POST /faults`: see each one.
+`POST /flush`, `GET /state`, `GET /bill`, `GET /alarms`, `GET /notifications`, `POST /fire`, `GET /logs`,
+`GET /endpoints`, `POST /destroy`, `POST /deploy`, `POST /faults`: see each one.
 """
 
 import json
@@ -104,8 +104,10 @@ class ControlPort:
 
     async def _fire(self, request: Request) -> tuple[int, Any]:
         """Let a scheduled rule's time come now (`?rule=`, its physical name): the functions that it invoked."""
-        query = parse_qs(urlsplit(request.target).query)
-        return 200, {"invoked": await self._cloud.fire(query["rule"][0])}
+        (rule,) = parse_qs(urlsplit(request.target).query).get("rule", [""])
+        if not rule:
+            raise ValueError("POST /fire wants ?rule=NAME, the physical name of a scheduled rule")
+        return 200, {"invoked": await self._cloud.fire(rule)}
 
     async def _alarms(self, request: Request) -> tuple[int, Any]:
         """Every alarm with its state, evaluated now."""
@@ -132,7 +134,7 @@ class ControlPort:
         return 200, self._cloud.endpoints()
 
     async def _faults(self, request: Request) -> tuple[int, Any]:
-        """Set switches, for example {"gateway": {"cut": {}}, "rules": {"name": false}}: see observation.switch."""
+        """Set switches, for example {"gateway": {"cut": {}}, "rules": {"name": false}}: see fault_switches.py."""
         body = json.loads(request.body or b"{}")
         if not isinstance(body, dict):
             raise ValueError(f"body is {type(body).__name__}, expected an object of switches")

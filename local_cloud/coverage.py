@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from local_cloud.actions import REFUSED, Actions
+from local_cloud.fault_switches import GATEWAY_SWITCHES
 from local_cloud.intrinsics import CONDITION_FUNCTIONS, FUNCTIONS, PSEUDO
-from local_cloud.observation import GATEWAY_SWITCHES
 from local_cloud.resources import REGISTRY, ResourceType
 from local_cloud.resources.registry import EMULATED, MOTO, STORED
 from local_cloud.rule_sql.functions import FUNCTIONS as SQL_FUNCTIONS
+from local_cloud.rule_sql.functions import RULE_FUNCTIONS
 
 PATH = Path(__file__).with_name("COVERAGE.md")
 HEAD = """# What the local cloud covers
@@ -96,7 +97,8 @@ def markdown() -> str:
         "",
         f"- actions: {_code(_action_kinds())}",
         "- actions that refuse the start: " + "; ".join(f"`{name}` ({why})" for name, why in sorted(REFUSED.items())),
-        f"- SQL functions ({len(SQL_FUNCTIONS)}): {_code(SQL_FUNCTIONS)}; any other refuses the start",
+        f"- SQL functions ({len(SQL_FUNCTIONS) + len(RULE_FUNCTIONS)}): "
+        f"{_code([*SQL_FUNCTIONS, *RULE_FUNCTIONS])}; any other refuses the start",
         "",
         "## Fault switches (`POST /faults` on the control port)",
         "",

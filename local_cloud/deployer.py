@@ -6,6 +6,7 @@ CloudFormation does, and carries the stack and the logical id.
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,12 +24,14 @@ from local_cloud.resources import REGISTRY, Applied, Context, Services
 
 log = logging.getLogger(__name__)
 
+REFUSALS = (DeployError, Unsupported, BotoCoreError, ClientError)  # of our services, and of the AWS API behind us
+
 
 @dataclass
 class Resource:
-    """One resource that is deployed."""
+    """One resource that is deployed; `where` names it in errors."""
 
-    stack: str
+    where: str
     logical_id: str
     kind: str
     applied: Applied
@@ -43,23 +46,20 @@ class Resource:
     def attributes(self) -> Mapping[str, Any]:
         return self.applied.attributes
 
-    @property
-    def where(self) -> str:
-        return f"stack {self.stack}, resource {self.logical_id} ({self.kind})"
-
 
 @dataclass
 class DeployedStack:
-    """One stack that is deployed: its resources in the order of creation, and its outputs."""
+    """One stack that is deployed, since created_at_s (epoch): its resources in the order of creation, its outputs."""
 
     name: str
+    created_at_s: float = field(default_factory=time.time)
     resources: dict[str, Resource] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
 
 
 def creation_order(stack: Stack, wanted: list[str]) -> list[str]:
     """Logical ids after everything that they refer to or depend on; DeployError for a cycle."""
-    entries = stack.template["Resources"]
+    entries = stack.resources
     needs = {logical_id: set(_needs(entries[logical_id])) & set(wanted) - {logical_id} for logical_id in wanted}
     ordered: list[str] = []
     done: set[str] = set()
@@ -75,13 +75,8 @@ def creation_order(stack: Stack, wanted: list[str]) -> list[str]:
 
 def wanted(stack: Stack, resolver: Resolver) -> list[str]:
     """The logical ids whose condition holds, or that have none."""
-    entries = stack.template.get("Resources", {})
-    return [name for name, entry in entries.items() if "Condition" not in entry
+    return [name for name, entry in stack.resources.items() if "Condition" not in entry
             or resolver.condition(entry["Condition"])]
-
-
-def _where(stack: Stack, logical_id: str) -> str:
-    return f"stack {stack.name}, resource {logical_id} ({stack.template['Resources'][logical_id]['Type']})"
 
 
 @contextmanager
@@ -192,8 +187,8 @@ class Deployer:
 
     async def properties(self, stack: Stack, logical_id: str, resolver: Resolver) -> dict[str, Any]:
         """A resource's properties, resolved."""
-        entry = stack.template["Resources"][logical_id]
-        with _located(_where(stack, logical_id)):
+        entry = stack.resources[logical_id]
+        with _located(stack.where(logical_id)):
             found: dict[str, Any] = await asyncio.to_thread(resolver.resolve, entry.get("Properties", {}))
             return found
 
@@ -211,12 +206,12 @@ class Deployer:
 
     async def create(self, stack: Stack, logical_id: str, properties: dict[str, Any]) -> Resource:
         """Make one resource; a fault carries where."""
-        entry = stack.template["Resources"][logical_id]
-        kind, where = entry["Type"], _where(stack, logical_id)
+        entry = stack.resources[logical_id]
+        kind, where = entry["Type"], stack.where(logical_id)
         with _located(where):
             applied = await REGISTRY[kind].apply(properties, self.context(stack, logical_id))
         log.debug("%s: created %s", where, applied.ref)
-        return Resource(stack.name, logical_id, kind, applied, entry.get("DeletionPolicy", "Delete"), properties)
+        return Resource(where, logical_id, kind, applied, entry.get("DeletionPolicy", "Delete"), properties)
 
     def put(self, deployed: DeployedStack, given: dict[str, str]) -> None:
         """A stack was updated to these parameters (stack_update.py)."""
@@ -241,7 +236,7 @@ class Deployer:
                 continue
             try:
                 await resource.applied.delete()
-            except (DeployError, BotoCoreError, ClientError) as fault:
+            except REFUSALS as fault:
                 log.error("rolling back %s: %s", resource.where, fault)
 
     async def destroy(self) -> list[Resource]:
@@ -265,7 +260,7 @@ class Deployer:
     async def _delete(self, resource: Resource) -> None:
         try:
             await resource.applied.delete()
-        except (DeployError, Unsupported, BotoCoreError, ClientError) as fault:
+        except REFUSALS as fault:
             raise DeployError(f"{resource.where}: {fault}") from fault
 
     def outputs(self) -> dict[str, dict[str, str]]:
@@ -285,7 +280,7 @@ class Deployer:
         for stack in self._assembly.stacks:
             deployed = self.stacks[stack.name].resources if stack.name in self.stacks else {}
             for logical_id, resource in deployed.items():
-                given = stack.template["Resources"][logical_id].get("Properties", {})
+                given = stack.resources[logical_id].get("Properties", {})
                 for name in set(given) & set(REGISTRY[resource.kind].stated) - {"Tags"}:
                     key = f"{resource.kind}.{name}"
                     found[key] = found.get(key, 0) + 1

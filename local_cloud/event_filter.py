@@ -26,15 +26,23 @@ def compile_criteria(criteria: Mapping[str, Any]) -> Test | None:
 def _compile(pattern: Any) -> Test:
     if not isinstance(pattern, Mapping):
         raise Unsupported(f"FilterCriteria: a pattern is a JSON object, got {json.dumps(pattern)}")
+    either = _compile_either(pattern["$or"]) if "$or" in pattern else None
     fields = [(name, _compile_values(rule) if isinstance(rule, list) else _compile(rule))
-              for name, rule in pattern.items()]
+              for name, rule in pattern.items() if name != "$or"]
 
     def matches(record: Any) -> bool:
         if not isinstance(record, Mapping):
             record = {}
-        return all(test(record.get(name, _MISSING)) for name, test in fields)
+        return all(test(record.get(name, _MISSING)) for name, test in fields) and (either is None or either(record))
 
     return matches
+
+
+def _compile_either(patterns: Any) -> Test:
+    if not isinstance(patterns, list):
+        raise Unsupported(f"FilterCriteria: $or takes a list of patterns, got {json.dumps(patterns)}")
+    tests = [_compile(pattern) for pattern in patterns]
+    return lambda record: any(test(record) for test in tests)
 
 
 def _compile_values(rules: list[Any]) -> Test:

@@ -10,15 +10,14 @@ from typing import Any
 
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.event_filter import Test, compile_criteria
-from local_cloud.properties import flag, integer, refuse_unknown
+from local_cloud.functions import MAX_REQUEST_BYTES
+from local_cloud.properties import flag, integer
 
 WHERE = "AWS::Lambda::EventSourceMapping"
-MAX_PAYLOAD_BYTES = 6_291_456 - 4096
-_BOTH = {"EventSourceArn", "FunctionName", "Enabled", "BatchSize", "MaximumBatchingWindowInSeconds",
-         "FunctionResponseTypes", "FilterCriteria", "Tags", "MetricsConfig"}
-_QUEUE = _BOTH | {"ScalingConfig"}
-_STREAM = _BOTH | {"StartingPosition", "ParallelizationFactor", "BisectBatchOnFunctionError",
-                   "MaximumRetryAttempts", "MaximumRecordAgeInSeconds", "DestinationConfig"}
+MAX_PAYLOAD_BYTES = MAX_REQUEST_BYTES - 4096
+_QUEUES_ONLY = ("ScalingConfig",)
+_STREAMS_ONLY = ("StartingPosition", "ParallelizationFactor", "BisectBatchOnFunctionError", "MaximumRetryAttempts",
+                 "MaximumRecordAgeInSeconds", "DestinationConfig")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class MappingSettings:
 
 def queue_settings(properties: Mapping[str, Any]) -> MappingSettings:
     """Properties of a mapping whose source is a queue."""
-    refuse_unknown(WHERE, properties, _QUEUE)
+    _refuse(properties, _STREAMS_ONLY, "a queue")
     settings = _shared(properties, default_batch=10)
     if settings["batch_size"] > 10 and settings["window_s"] < 1:
         raise DeployError(f"{WHERE}.BatchSize: {settings['batch_size']} needs MaximumBatchingWindowInSeconds ≥ 1")
@@ -52,7 +51,7 @@ def queue_settings(properties: Mapping[str, Any]) -> MappingSettings:
 
 def stream_settings(properties: Mapping[str, Any]) -> MappingSettings:
     """Properties of a mapping whose source is a DynamoDB stream."""
-    refuse_unknown(WHERE, properties, _STREAM)
+    _refuse(properties, _QUEUES_ONLY, "a stream")
     position = properties.get("StartingPosition")
     if position not in ("TRIM_HORIZON", "LATEST"):
         raise DeployError(f"{WHERE}.StartingPosition: got {position!r}, expected TRIM_HORIZON or LATEST")
@@ -67,6 +66,12 @@ def stream_settings(properties: Mapping[str, Any]) -> MappingSettings:
         max_retries=number("MaximumRetryAttempts", -1, -1, 10_000),
         max_record_age_s=number("MaximumRecordAgeInSeconds", -1, -1, 604_800),
         on_failure_arn=properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination"))
+
+
+def _refuse(properties: Mapping[str, Any], names: Collection[str], source: str) -> None:
+    for name in names:
+        if name in properties:
+            raise DeployError(f"{WHERE}.{name}: not for {source}; take it out (AWS refuses it too)")
 
 
 def _shared(properties: Mapping[str, Any], default_batch: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Firehose in memory: records come from rule actions and the API (handle()), and leave as one S3 object per buffer.
+"""Firehose in memory: records come from rule actions and firehose_api.py, and leave as one S3 object per buffer.
 
 At least once: a buffer that S3 does not take is kept and tried again. To be used from the event loop's thread.
 """
@@ -6,8 +6,7 @@ At least once: a buffer that S3 does not take is kept and tried again. To be use
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
+import contextlib
 import gzip
 import logging
 import random
@@ -27,6 +26,7 @@ log = logging.getLogger(__name__)
 MAX_RECORD_BYTES = 1_024_000
 MAX_BATCH_RECORDS = 500
 MAX_BATCH_BYTES = 4 * 1024 * 1024
+METERED_BYTES = 5120  # a record is billed in steps of this size
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 30.0
 S3Put = Callable[[str, str, bytes, Mapping[str, str]], object]
@@ -118,7 +118,7 @@ class DeliveryStream:
         self._size_bytes += len(record)
         self.counters["records"] += 1
         self.counters["record_bytes"] += len(record)
-        self.counters["metered_5kb"] += -(-len(record) // 5120)
+        self.counters["metered_5kb"] += -(-len(record) // METERED_BYTES)
         if self._size_bytes >= self.settings.size_bytes:
             self._seal()
 
@@ -169,11 +169,10 @@ class DeliveryStream:
             self._tried.notify_all()
 
     async def _pause(self, seconds: float) -> None:
-        waiter = asyncio.create_task(self._try_now.wait())
-        try:
-            await asyncio.wait({waiter}, timeout=seconds)
-        finally:
-            waiter.cancel()
+        """Wait, unless a flush wants the next try now."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._try_now.wait()
 
 
 class FirehoseService:
@@ -189,7 +188,7 @@ class FirehoseService:
     def create(self, name: str, properties: Mapping[str, Any]) -> DeliveryStream:
         """A stream from AWS::KinesisFirehose::DeliveryStream properties; DeployError when the name is taken."""
         if name in self._streams:
-            raise DeployError(f"AWS::KinesisFirehose::DeliveryStream: {name} exists; choose another name")
+            raise DeployError(f"delivery stream {name} exists already; delete it, or take DeliveryStreamName out")
         arn = f"arn:aws:firehose:{self.region}:{self.account_id}:deliverystream/{name}"
         stream = self._streams[name] = DeliveryStream(name, arn, settings_from(properties), self._s3_put)
         return stream
@@ -215,6 +214,10 @@ class FirehoseService:
         streams = [self.by_name(name)] if name is not None else list(self._streams.values())
         return sum(await asyncio.gather(*(stream.flush() for stream in streams)))
 
+    def all(self) -> list[DeliveryStream]:
+        """Every stream, by name."""
+        return [self._streams[name] for name in self.names()]
+
     def names(self) -> list[str]:
         """The names of all streams, sorted."""
         return sorted(self._streams)
@@ -227,38 +230,3 @@ class FirehoseService:
     async def close(self) -> None:
         """Stop every stream."""
         await asyncio.gather(*(stream.close() for stream in self._streams.values()))
-
-
-async def handle(service: FirehoseService, target: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Answer one request of Firehose's JSON 1.1 protocol: (HTTP status, answer). `target` as in X-Amz-Target."""
-    try:
-        return 200, _answer(service, target.rpartition(".")[2], body)
-    except FirehoseError as error:
-        return 400, {"__type": error.code, "message": str(error)}
-
-
-def _answer(service: FirehoseService, operation: str, body: dict[str, Any]) -> dict[str, Any]:
-    if operation == "ListDeliveryStreams":
-        return {"DeliveryStreamNames": service.names(), "HasMoreDeliveryStreams": False}
-    stream = service.by_name(str(body.get("DeliveryStreamName")))
-    if operation == "PutRecord":
-        return {"RecordId": stream.put([_data(body["Record"])])[0], "Encrypted": False}
-    if operation == "PutRecordBatch":
-        ids = stream.put([_data(record) for record in body["Records"]])
-        return {"FailedPutCount": 0, "Encrypted": False, "RequestResponses": [{"RecordId": each} for each in ids]}
-    if operation == "DescribeDeliveryStream":
-        return {"DeliveryStreamDescription": {
-            "DeliveryStreamName": stream.name, "DeliveryStreamARN": stream.arn, "DeliveryStreamStatus": "ACTIVE",
-            "DeliveryStreamType": "DirectPut", "VersionId": "1", "CreateTimestamp": stream.created_at_s,
-            "HasMoreDestinations": False, "Destinations": [{
-                "DestinationId": "destinationId-000000000001",
-                "ExtendedS3DestinationDescription": stream.settings.described}]}}
-    raise FirehoseError("UnknownOperationException", f"Firehose {operation} is not emulated (streams are made from the "
-                        "template); PutRecord, PutRecordBatch, DescribeDeliveryStream, ListDeliveryStreams are")
-
-
-def _data(record: Mapping[str, Any]) -> bytes:
-    try:
-        return base64.b64decode(record["Data"], validate=True)
-    except (KeyError, TypeError, binascii.Error) as error:
-        raise FirehoseError("SerializationException", f"a record's Data must be base64: {error}") from error

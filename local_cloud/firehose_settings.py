@@ -15,8 +15,6 @@ from local_cloud.properties import flag, integer, refuse_unknown
 
 WHERE = "AWS::KinesisFirehose::DeliveryStream"
 _S3 = f"{WHERE}.ExtendedS3DestinationConfiguration"
-_HONOURED = {"DeliveryStreamName", "DeliveryStreamType", "ExtendedS3DestinationConfiguration", "Tags",
-             "DeliveryStreamEncryptionConfigurationInput"}
 _S3_HONOURED = {"BucketARN", "RoleARN", "Prefix", "ErrorOutputPrefix", "BufferingHints", "CompressionFormat",
                 "CustomTimeZone", "FileExtension", "CloudWatchLoggingOptions", "EncryptionConfiguration",
                 "ProcessingConfiguration", "DataFormatConversionConfiguration", "DynamicPartitioningConfiguration",
@@ -42,7 +40,6 @@ class StreamSettings:
 
 def settings_from(properties: Mapping[str, Any]) -> StreamSettings:
     """Read the properties; Unsupported or DeployError name what cannot be honoured."""
-    refuse_unknown(WHERE, properties, _HONOURED)
     kind = properties.get("DeliveryStreamType", "DirectPut")
     if kind != "DirectPut":
         raise Unsupported(f"DeliveryStreamType: {kind} is not emulated, only DirectPut is")

@@ -10,11 +10,6 @@ from local_cloud.errors import DeployError, Unsupported
 from local_cloud.properties import integer, refuse_unknown
 
 WHERE = "AWS::Lambda::Function"
-_HONOURED = {"Handler", "Runtime", "Timeout", "MemorySize", "Environment", "ReservedConcurrentExecutions",
-             "DeadLetterConfig", "LoggingConfig"}
-# Facts of AWS's machinery that change nothing a local process could show; COVERAGE.md lists them.
-_ACCEPTED = {"FunctionName", "Code", "Role", "Description", "Tags", "Architectures", "TracingConfig", "PackageType",
-             "EphemeralStorage", "RecursiveLoop", "RuntimeManagementConfig", "KmsKeyArn", "SnapStart"}
 _RESERVED = {"_HANDLER", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME",
              "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_LOG_GROUP_NAME",
              "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
@@ -40,7 +35,6 @@ class FunctionSettings:
 
 def settings_from(properties: Mapping[str, Any]) -> FunctionSettings:
     """Read the properties; Unsupported or DeployError name what cannot be honoured."""
-    refuse_unknown(WHERE, properties, _HONOURED | _ACCEPTED)
     _check_kind(properties)
     logging_config = properties.get("LoggingConfig", {})
     refuse_unknown(f"{WHERE}.LoggingConfig", logging_config,

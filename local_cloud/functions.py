@@ -10,7 +10,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from local_cloud.errors import DeployError
 from local_cloud.function_settings import WHERE, FunctionSettings, settings_from
 from local_cloud.function_worker import Program, Worker, append_log, base_environment, bound_log
 from local_cloud.runtime_api import Call, Invocation, Outcome
+from local_cloud.timestamps import utc_text
 
 log = logging.getLogger(__name__)
 
@@ -175,8 +175,7 @@ class Function:
     def _log_platform(self, kind: str, text: str, request_id: str, record: dict[str, Any]) -> None:
         """Add a line of the platform's to the function's log, in order with what the function prints."""
         if self.settings.log_format == "JSON":
-            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            text = json.dumps({"time": now, "type": f"platform.{kind}",
+            text = json.dumps({"time": utc_text(time.time()), "type": f"platform.{kind}",
                                "record": {"requestId": request_id, **record}}) + "\n"
         append_log(self.log_path, text)
 
@@ -238,6 +237,18 @@ class FunctionService:
         """The function of this name, ARN, or ARN with a version or alias; None when there is none."""
         parts = name.split(":")
         return self._functions.get(parts[6] if len(parts) > 6 else parts[0])
+
+    def existing(self, where: str, name: str) -> Function:
+        """As by_name(); DeployError, naming the property `where`, when there is none."""
+        function = self.by_name(name)
+        if function is None:
+            raise DeployError(f"{where}: {name} is no function of this deployment; "
+                              f"there are {', '.join(self.names()) or 'none'}")
+        return function
+
+    def all(self) -> list[Function]:
+        """Every function, by name."""
+        return [self._functions[name] for name in self.names()]
 
     def names(self) -> list[str]:
         """The names of all functions, sorted."""

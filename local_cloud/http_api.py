@@ -17,7 +17,7 @@ from local_cloud.asgi_server import AsgiServer
 from local_cloud.auto_login import AutoLogin
 from local_cloud.cors import cors_from
 from local_cloud.errors import DeployError, Unsupported
-from local_cloud.functions import MAX_REQUEST_BYTES, FunctionService
+from local_cloud.functions import FunctionService
 from local_cloud.http_events import MalformedResult, Origin, event_from, raw_path, response_from
 from local_cloud.http_routes import Route, find_route, parse_route
 from local_cloud.jwt_authorizer import FetchKeys, JwtAuthorizer
@@ -26,13 +26,6 @@ from local_cloud.properties import flag, integer, refuse_unknown
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
-_API = {"Name", "ProtocolType", "Description", "CorsConfiguration", "Tags", "DisableExecuteApiEndpoint",
-        "IpAddressType"}
-_INTEGRATION = {"ApiId", "IntegrationType", "IntegrationUri", "PayloadFormatVersion", "TimeoutInMillis",
-                "IntegrationMethod", "Description"}
-_ROUTE = {"ApiId", "RouteKey", "Target", "AuthorizationType", "AuthorizerId", "AuthorizationScopes", "OperationName"}
-_STAGE = {"ApiId", "StageName", "AutoDeploy", "DefaultRouteSettings", "RouteSettings", "StageVariables", "Description",
-          "AccessLogSettings", "Tags"}
 
 
 class HttpApi:
@@ -43,7 +36,6 @@ class HttpApi:
 
     def __init__(self, api_id: str, properties: Mapping[str, Any], functions: FunctionService, *,
                  fetch_keys: FetchKeys | None = None, auto_login: AutoLogin | None = None) -> None:
-        refuse_unknown("AWS::ApiGatewayV2::Api", properties, _API)
         if properties.get("ProtocolType") != "HTTP":
             raise Unsupported(f"ProtocolType: {properties.get('ProtocolType')} is not emulated, only HTTP is")
         self.api_id = api_id
@@ -63,14 +55,12 @@ class HttpApi:
 
     def add_integration(self, integration_id: str, properties: Mapping[str, Any]) -> None:
         """Add a Lambda proxy integration (AWS::ApiGatewayV2::Integration)."""
-        where = "AWS::ApiGatewayV2::Integration"
-        refuse_unknown(where, properties, _INTEGRATION)
         if properties.get("IntegrationType") != "AWS_PROXY" or ":lambda:" not in str(properties.get("IntegrationUri")):
             raise Unsupported("IntegrationType: only AWS_PROXY to a Lambda function is emulated")
         if properties.get("PayloadFormatVersion") != "2.0":
             got = properties.get("PayloadFormatVersion")
             raise Unsupported(f"PayloadFormatVersion: {got} is not emulated; use 2.0")
-        timeout_ms = integer(f"{where}.TimeoutInMillis", properties.get("TimeoutInMillis", 30_000), 50, 30_000)
+        timeout_ms = integer("TimeoutInMillis", properties.get("TimeoutInMillis", 30_000), 50, 30_000)
         self._integrations[integration_id] = (_function_arn(properties["IntegrationUri"]), timeout_ms / 1000)
 
     def add_authorizer(self, authorizer_id: str, properties: Mapping[str, Any]) -> None:
@@ -79,7 +69,6 @@ class HttpApi:
 
     def add_route(self, route_id: str, properties: Mapping[str, Any]) -> None:
         """Add a route (AWS::ApiGatewayV2::Route) to an integration of this API."""
-        refuse_unknown("AWS::ApiGatewayV2::Route", properties, _ROUTE)
         kind = properties.get("AuthorizationType", "NONE")
         if kind not in ("NONE", "JWT"):
             raise Unsupported(f"AuthorizationType: {kind} is not emulated; NONE and JWT are")
@@ -98,7 +87,6 @@ class HttpApi:
 
     def add_stage(self, properties: Mapping[str, Any]) -> str:
         """Add the stage (AWS::ApiGatewayV2::Stage): $default with AutoDeploy; returns its name."""
-        refuse_unknown("AWS::ApiGatewayV2::Stage", properties, _STAGE)
         name = properties.get("StageName")
         if name != "$default" or not flag("AutoDeploy", properties.get("AutoDeploy", False)):
             raise Unsupported(f"StageName: {name} is not emulated; use $default with AutoDeploy true")
@@ -213,12 +201,12 @@ def _message(status: int, text: str) -> Response:
 
 
 async def _body(request: Request) -> bytes | None:
-    """The request's body, None when it is larger than API Gateway (or the function) takes."""
+    """The request's body, None when it is larger than API Gateway takes."""
     parts: list[bytes] = []
     size_bytes = 0
     async for part in request.stream():
         size_bytes += len(part)
-        if size_bytes > min(MAX_BODY_BYTES, MAX_REQUEST_BYTES * 2):
+        if size_bytes > MAX_BODY_BYTES:
             return None
         parts.append(part)
     return b"".join(parts)

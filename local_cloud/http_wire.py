@@ -70,15 +70,22 @@ async def read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> by
     if "chunked" not in headers.get("transfer-encoding", "").lower():
         length = _content_length(headers.get("content-length", "0"))
         return await reader.readexactly(length) if length else b""
+    try:
+        return await _read_chunks(reader)
+    except asyncio.LimitOverrunError as fault:
+        raise BadRequest(f"a line of a chunked body is above {HEAD_LIMIT_BYTES} bytes") from fault
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
     parts: list[bytes] = []
     while True:
-        size_text = (await reader.readline()).split(b";")[0].strip()
+        size_text = (await reader.readuntil(b"\n")).split(b";")[0].strip()
         try:
             size = int(size_text, 16)
         except ValueError:
             raise BadRequest(f"chunk size {size_text[:20]!r} is not hexadecimal") from None
         if size == 0:
-            while (await reader.readline()).strip():
+            while (await reader.readuntil(b"\n")).strip():
                 continue  # trailers carry nothing we use
             return b"".join(parts)
         parts.append((await reader.readexactly(size + 2))[:-2])

@@ -5,25 +5,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from xml.sax.saxutils import escape
 
+from local_cloud.aws_answers import json_answer, xml_error
 from local_cloud.errors import DeployError, Unsupported
-from local_cloud.functions import ACCESS_KEY
 from local_cloud.http_wire import Request, Response
 from local_cloud.iam_policy import Statement, allowed, parse
 from local_cloud.iam_requests import Names, Need, UnknownRequest, needs
+from local_cloud.signatures import function_of, service_of
 
 log = logging.getLogger(__name__)
 
 REMEMBERED_USES = 10_000
 LAMBDA, IOT, FIREHOSE = "lambda.amazonaws.com", "iot.amazonaws.com", "firehose.amazonaws.com"
-_CREDENTIAL = re.compile(rf"Credential={ACCESS_KEY}([^/]+)/[^/]+/[^/]+/([^/]+)/aws4_request")
 _LOGS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
 # AWS's own policies that templates name most, as AWS documents them; another one refuses the start when enforced.
 MANAGED: dict[str, tuple[str, ...]] = {
@@ -140,10 +138,9 @@ class Iam:
 
         Requests that no function signed are a person's: they pass.
         """
-        found = _CREDENTIAL.search(request.headers.get("authorization", ""))
-        if found is None:
+        function, service = function_of(request), service_of(request)
+        if function is None:
             return None
-        function, service = found.groups()
         try:
             asked = needs(request, service, self.names)
             self.check(self.role_of(function), LAMBDA, asked)
@@ -161,14 +158,11 @@ class Iam:
 
 def _denied(service: str, text: str) -> Response:
     """AccessDenied in the service's own form."""
-    number = ("x-amzn-RequestId", str(uuid.uuid4()))
-    if service in ("sns", "s3"):
-        code = "AuthorizationError" if service == "sns" else "AccessDenied"
-        error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{text}</Message></Error>"
-        body = f"<ErrorResponse>{error}</ErrorResponse>" if service == "sns" else error
-        return Response(403, body.encode(), [("Content-Type", "text/xml"), number])
-    kind = "ForbiddenException" if service.startswith("iot") else "AccessDeniedException"
-    body = json.dumps({"__type": kind, "message": text})
-    status = 403 if service.startswith("iot") else 400
-    return Response(status, body.encode(), [("Content-Type", "application/x-amz-json-1.0"),
-                                            ("x-amzn-ErrorType", kind), number])
+    if service == "sns":
+        return xml_error(403, "AuthorizationError", text)
+    if service == "s3":
+        error = f"<Error><Code>AccessDenied</Code><Message>{escape(text)}</Message></Error>"
+        return Response(403, error.encode(), [("Content-Type", "text/xml")])
+    status, kind = (403, "ForbiddenException") if service.startswith("iot") else (400, "AccessDeniedException")
+    return json_answer(status, {"__type": kind, "message": text}, ("x-amzn-ErrorType", kind),
+                       content_type="application/x-amz-json-1.0")

@@ -68,7 +68,9 @@ def parse(document: Any, where: str, trust: bool = False) -> tuple[Statement, ..
     return tuple(_statement(one, where, trust) for one in (raw if isinstance(raw, list) else [raw]))
 
 
-def _statement(raw: Mapping[str, Any], where: str, trust: bool) -> Statement:
+def _statement(raw: Any, where: str, trust: bool) -> Statement:
+    if not isinstance(raw, Mapping):
+        raise DeployError(f"{where}: statement {raw!r}, expected an object")
     if unknown := sorted(set(raw) - ELEMENTS):
         raise Unsupported(f"{where}: {', '.join(unknown)} is not evaluated here; write it with Action and Resource")
     if raw.get("Effect") not in ("Allow", "Deny"):
@@ -76,17 +78,24 @@ def _statement(raw: Mapping[str, Any], where: str, trust: bool) -> Statement:
     if not trust and "Resource" not in raw:
         raise DeployError(f"{where}: a statement has no Resource")
     conditions = []
-    for operator, tests in raw.get("Condition", {}).items():
+    for operator, tests in _members(raw.get("Condition", {}), f"{where}: Condition"):
         if operator not in OPERATORS:
             raise Unsupported(f"{where}: condition operator {operator} is not evaluated here; known: "
                               f"{', '.join(OPERATORS)}")
-        conditions += [(operator, key, _listed(_texts(values), f"{where}: {key}")) for key, values in tests.items()]
+        conditions += [(operator, key, _listed(_texts(values), f"{where}: {key}"))
+                       for key, values in _members(tests, f"{where}: {operator}")]
     principal = raw.get("Principal", {})
     services = principal.get("Service", ()) if isinstance(principal, Mapping) else ()
     return Statement(
         raw["Effect"], _listed(raw.get("Action"), f"{where}: Action"),
         ("*",) if trust else _listed(raw["Resource"], f"{where}: Resource"),
         _listed(services, f"{where}: Principal.Service") if services else (), tuple(conditions))
+
+
+def _members(value: Any, where: str) -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        raise DeployError(f"{where}: got {value!r}, expected an object")
+    return value.items()
 
 
 def _texts(values: Any) -> Any:

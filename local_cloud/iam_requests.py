@@ -38,6 +38,10 @@ class Names:
         arn = name if name.startswith("arn:") else self.arn("dynamodb", f"table/{name}")
         return f"{arn}/index/{index}" if index else arn
 
+    def shadow(self, thing: str, name: str | None = None) -> str:
+        """A thing's classic shadow's ARN, which is the thing's, or that of its named shadow."""
+        return self.arn("iot", f"thing/{thing}/{name}" if name else f"thing/{thing}")
+
     def queue(self, url: str) -> str:
         """A queue's ARN by its URL."""
         return self.arn("sqs", url.rpartition("/")[2])
@@ -99,9 +103,9 @@ def _iot_data(request: Request, names: Names) -> Iterator[Need]:
         return
     _, _, thing, rest = path.split("/", 3)
     verbs = {"GET": "GetThingShadow", "POST": "UpdateThingShadow", "DELETE": "DeleteThingShadow"}
-    if rest.partition("?")[0] != "shadow" or request.method not in verbs:
+    if rest != "shadow" or request.method not in verbs:
         raise UnknownRequest(f"{request.method} {path}")
-    yield Need(f"iot:{verbs[request.method]}", names.arn("iot", f"thing/{unquote(thing)}"))
+    yield Need(f"iot:{verbs[request.method]}", names.shadow(unquote(thing)))
 
 
 def _iot(request: Request, names: Names) -> Iterator[Need]:

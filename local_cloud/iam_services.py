@@ -1,17 +1,21 @@
 """What AWS's own services need of the roles that a template gives them: rules, delivery streams, functions and their
-mappings. Asked when the resource is made, as AWS does for mappings, and for a rule's actions at each message."""
+mappings. Asked when the resource is made, as AWS does for mappings, and for a rule's actions and shadows at each
+message."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from local_cloud.actions import Action
-from local_cloud.errors import DeployError
+from local_cloud.errors import DeployError, Unsupported
+from local_cloud.gateway.shadows import GET, Asked, Shadows
 from local_cloud.iam import FIREHOSE, IOT, LAMBDA, AccessDenied, Iam
 from local_cloud.iam_requests import Names, Need
+from local_cloud.rule_engine import ReadShadow
 from local_cloud.rule_sql import Message, Statement
 
 log = logging.getLogger(__name__)
@@ -34,7 +38,10 @@ def _deployed(iam: Iam, role_arn: str, service: str, asked: list[Need]) -> None:
 
 
 def _destination(arn: str) -> Need:
-    return Need(_SEND[arn.split(":")[2]], arn)
+    service = arn.split(":")[2:3]
+    if not service or service[0] not in _SEND:
+        raise Unsupported(f"destination {arn} is not emulated; queues, topics and functions are")
+    return Need(_SEND[service[0]], arn)
 
 
 def function_made(iam: Iam, name: str, properties: Properties) -> None:
@@ -97,6 +104,16 @@ def rule_guard(iam: Iam) -> GuardRule:
         return Action(action.name, action.resource, run)
 
     return guarded
+
+
+def shadow_reader(iam: Iam, shadows: Shadows) -> ReadShadow:
+    """What get_thing_shadow() reads as the role that the call names; the reader raises AccessDenied or ShadowFault."""
+    def read(rule_name: str, thing: str, name: str | None, role_arn: str) -> bytes:
+        iam.check(role_arn, IOT, [Need("iot:GetThingShadow", iam.names.shadow(thing, name))],
+                  source_arn=iam.names.arn("iot", f"rule/{rule_name}"))
+        return json.dumps(shadows.do(Asked(thing, name, GET), b"")).encode()
+
+    return read
 
 
 def _rule_needs(names: Names, kind: str, properties: Properties, name: str) -> list[Need]:

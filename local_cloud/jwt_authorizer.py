@@ -79,7 +79,12 @@ class JwtAuthorizer:
         return _claims(token, self._keys)
 
     async def _fetch(self) -> None:
-        self._keys = jwk.KeySet.import_key_set(await asyncio.to_thread(self._fetch_keys, self.issuer))
+        try:
+            published = await asyncio.to_thread(self._fetch_keys, self.issuer)
+        except (OSError, KeyError) as fault:  # no answer, or one without what OpenID discovery promises
+            log.warning("the keys of %s cannot be had: %s: %s", self.issuer, type(fault).__name__, fault)
+            raise ValueError("its issuer's keys cannot be had") from fault
+        self._keys = jwk.KeySet.import_key_set(published)
         self._fetched_at_s = time.monotonic()
 
     def _check(self, claims: Mapping[str, Any]) -> None:

@@ -32,9 +32,7 @@ class LanBroker:
     """Listens on `host`:`port`; with `login` (user name, password) it takes no one else. `state` is a file or None."""
 
     def __init__(self, host: str, port: int, login: tuple[str, str] | None = None, state: Path | None = None) -> None:
-        limits = Limits.lifted()
-        limits.unacked_outbound = MOST_IN_FLIGHT
-        self.broker = Broker(STANDARD_RULES, limits, self._admit, _nothing_more)
+        self.broker = Broker(STANDARD_RULES, Limits.only(unacked_outbound=MOST_IN_FLIGHT), self._admit, _nothing_more)
         self.host = host
         self.port = port
         self._login = login

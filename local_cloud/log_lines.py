@@ -14,15 +14,13 @@ def holding(functions: FunctionService, text: str) -> list[dict[str, Any]]:
     at: the line's own timestamp, "" where it has none (then it stands first).
     """
     wanted, found = text.encode(), []
-    for name in functions.names():
-        function = functions.by_name(name)
-        assert function is not None
+    for function in functions.all():
         for path in (function.log_path.with_suffix(".log.1"), function.log_path):
             for line in path.read_bytes().splitlines() if path.exists() else ():
                 if wanted in line:
                     shown = _read(line)
                     at = str(shown.get("timestamp", "")) if isinstance(shown, dict) else ""
-                    found.append({"function": name, "at": at, "line": shown})
+                    found.append({"function": function.name, "at": at, "line": shown})
     return sorted(found, key=lambda one: one["at"])[:MAX_LINES]
 
 

@@ -86,8 +86,8 @@ class Sources:
                 yield namespace, name, dimensions, more
 
     def _queues(self, now_s: float) -> Iterator[Value]:
-        for name in self._services.queues.names():
-            yield from self._queue(self._services.queues.by_name(name), {"QueueName": name}, now_s)
+        for queue in self._services.queues.all():
+            yield from self._queue(queue, {"QueueName": queue.name}, now_s)
 
     def _queue(self, queue: Queue, of: dict[str, str], now_s: float) -> Iterator[Value]:
         for kind, count in zip(("Visible", "NotVisible", "Delayed"), queue.depth(), strict=True):
@@ -101,9 +101,8 @@ class Sources:
             "NumberOfMessagesDeleted": counters["delete"]})
 
     def _functions(self) -> Iterator[Value]:
-        for name in self._services.functions.names():
-            function = self._services.functions.by_name(name)
-            yield from self._function(function, {"FunctionName": name})
+        for function in self._services.functions.all():
+            yield from self._function(function, {"FunctionName": function.name})
             yield from self._printed(function)
 
     def _function(self, function: Function, of: dict[str, str]) -> Iterator[Value]:
@@ -145,8 +144,8 @@ class Sources:
                 "5xx": api.counters["status_5xx"]})
 
     def _streams(self) -> Iterator[Value]:
-        for name in self._services.firehose.names():
-            counters = self._services.firehose.by_name(name).counters
-            yield from self._grown("AWS/Firehose", {"DeliveryStreamName": name}, {
+        for stream in self._services.firehose.all():
+            counters = stream.counters
+            yield from self._grown("AWS/Firehose", {"DeliveryStreamName": stream.name}, {
                 "IncomingRecords": counters["records"], "IncomingBytes": counters["record_bytes"],
                 "DeliveryToS3.Records": counters["delivered"]})

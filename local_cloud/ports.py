@@ -11,17 +11,17 @@ log = logging.getLogger(__name__)
 TRIES = 50
 
 
-async def listen(what: str, port: int, bind: Callable[[int], Awaitable[None]], *, move: bool = True) -> int:
-    """Call `bind(port)`, when the port is taken with the next ones; returns the port bound, DeployError for none."""
+async def listen(what: str, port: int, bind: Callable[[int], Awaitable[object]], *, move: bool = True) -> int:
+    """Call `bind(port)`, when the port is taken with the next ones; returns the port asked for or the one that took its
+    place (0: any free one). DeployError when none can be bound."""
     for offset in range(TRIES if move and port else 1):
         try:
             await bind(port + offset)
         except OSError as fault:
-            if fault.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise DeployError(
-                    f"{what}: port {port + offset} cannot be used: {fault.strerror or fault}"
-                ) from fault
-            continue
+            if fault.errno == errno.EADDRINUSE:
+                continue
+            raise DeployError(f"{what}: port {port + offset} cannot be used: {fault.strerror or fault}; "
+                              "give another port") from fault
         if offset:
             log.warning("%s: port %d is taken, using %d", what, port, port + offset)
         return port + offset

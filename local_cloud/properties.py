@@ -9,7 +9,8 @@ from local_cloud.errors import Unsupported
 
 
 def refuse_unknown(where: str, properties: Mapping[str, Any], honoured: Collection[str]) -> None:
-    """Raise Unsupported, naming the first property of `properties` that is not among `honoured`."""
+    """Raise Unsupported, naming the first member of a nested object that is not among `honoured`; a resource's own
+    properties are checked by resources/registry.py, before anything is made."""
     for name in properties:
         if name not in honoured:
             raise Unsupported(f"{where}.{name}: not honoured by the local cloud; "

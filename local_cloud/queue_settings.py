@@ -12,9 +12,6 @@ from local_cloud.properties import flag, integer, refuse_unknown
 
 MAX_WAIT_S = 20
 MAX_VISIBILITY_S = 43_200
-_HONOURED = {"QueueName", "VisibilityTimeout", "MessageRetentionPeriod", "DelaySeconds", "MaximumMessageSize",
-             "ReceiveMessageWaitTimeSeconds", "RedrivePolicy", "RedriveAllowPolicy", "SqsManagedSseEnabled",
-             "KmsMasterKeyId", "KmsDataKeyReusePeriodSeconds", "FifoQueue", "Tags"}
 
 
 @dataclass(slots=True)
@@ -32,9 +29,8 @@ class QueueSettings:
 
 
 def settings_from(properties: Mapping[str, Any]) -> QueueSettings:
-    """Read AWS::SQS::Queue properties; Unsupported names what is not honoured."""
+    """Read AWS::SQS::Queue properties; Unsupported names a value that is not honoured."""
     where = "AWS::SQS::Queue"
-    refuse_unknown(where, properties, _HONOURED)
     if "FifoQueue" in properties and flag(f"{where}.FifoQueue", properties["FifoQueue"]):
         raise Unsupported("FifoQueue: IoT rules cannot write to FIFO queues and none are emulated; "
                           "use a standard queue")

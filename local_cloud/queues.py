@@ -139,17 +139,24 @@ class Queue:
         return count
 
     def redrive(self, destination: Queue | None) -> int:
-        """Move every visible message to `destination`, or (None) to the queue it came from; returns how many."""
+        """Move every visible message to `destination`, or (None) to the queue it came from; returns how many.
+
+        QueueError, and nothing is moved, when a message did not come from a queue, or from one that is gone.
+        """
         self._surface()
-        moved = 0
-        for message_id in [key for key, entry in self._entries.items() if entry.hidden_until_s is None]:
-            message = self._entries[message_id].message
-            target = destination or self._service.by_arn(str(message.dead_letter_source_arn))
-            del self._entries[message_id]
+        visible = [entry.message for entry in self._entries.values() if entry.hidden_until_s is None]
+        targets = [destination or self._origin(message) for message in visible]
+        for message, target in zip(visible, targets, strict=True):
+            del self._entries[message.message_id]
             target._add(replace(message, receive_count=0, first_received_at_ms=0, receipt_handle="",
                                 dead_letter_source_arn=None))
-            moved += 1
-        return moved
+        return len(visible)
+
+    def _origin(self, message: Message) -> Queue:
+        if message.dead_letter_source_arn is None:
+            raise QueueError("CouldNotDetermineMessageSource", f"Message {message.message_id} was sent to "
+                             f"{self.name} itself: name a DestinationArn to move it.")
+        return self._service.by_arn(message.dead_letter_source_arn)
 
     def oldest_sent_at_ms(self) -> int | None:
         """When the longest-kept message was sent, None in an empty queue. O(n): for the meter, not the data path."""
@@ -268,10 +275,10 @@ class QueueService:
     def create(self, name: str, properties: Mapping[str, Any]) -> Queue:
         """A queue from AWS::SQS::Queue properties; DeployError when the name is taken."""
         if name in self._queues:
-            raise DeployError(f"AWS::SQS::Queue: a queue named {name} exists; delete it or choose another name")
+            raise DeployError(f"queue {name} exists already; delete it, or take QueueName out")
         settings = settings_from(properties)
-        if settings.dead_letter_arn in {queue.arn for queue in self._queues.values()}:
-            self._check_redrive(name, self.by_arn(str(settings.dead_letter_arn)))
+        if settings.dead_letter_arn is not None:
+            self._check_redrive(name, self.existing("RedrivePolicy", settings.dead_letter_arn))
         queue = self._queues[name] = Queue(self, name, settings)
         return queue
 
@@ -293,6 +300,14 @@ class QueueService:
         """The queue of this ARN; QueueError QueueDoesNotExist."""
         return self.by_name(arn.rpartition(":")[2])
 
+    def existing(self, where: str, arn: str) -> Queue:
+        """As by_arn(); DeployError, naming the property `where`, when there is none."""
+        try:
+            return self.by_arn(arn)
+        except QueueError:
+            raise DeployError(f"{where}: {arn} is no queue of this deployment; "
+                              f"there are {', '.join(self.names()) or 'none'}") from None
+
     def by_url(self, url: str) -> Queue:
         """The queue of this URL (its last segment counts: host names differ between views of one port)."""
         return self.by_name(url.rpartition("/")[2])
@@ -301,6 +316,10 @@ class QueueService:
         """Remove a queue with what it holds."""
         self.by_name(name).purge()
         del self._queues[name]
+
+    def all(self) -> list[Queue]:
+        """Every queue, by name."""
+        return [self._queues[name] for name in self.names()]
 
     def names(self) -> list[str]:
         """The names of all queues, sorted."""

@@ -11,20 +11,24 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from local_cloud.actions import Action, Actions
+from local_cloud.cost.meter import IOT_STEP_BYTES, steps
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.properties import flag, refuse_unknown
 from local_cloud.rule_sql import NO_OUTPUT, Message, SqlError, Statement, compile_statement, to_payload, topic_matches
 from local_cloud.rule_sql import Unsupported as UnsupportedSql
+from local_cloud.rule_sql.functions import Function, shadow
 
 log = logging.getLogger(__name__)
 
 MAX_ACTIONS = 10
-METERED_BYTES = 5120
 _NAME = re.compile("[a-zA-Z0-9_]{1,128}")
 _HONOURED = {"Sql", "AwsIotSqlVersion", "Actions", "ErrorAction", "RuleDisabled", "Description"}
+# (rule, thing, its named shadow or None for the classic one, the role's ARN): the shadow's document; raises otherwise.
+ReadShadow = Callable[[str, str, str | None, str], bytes]
 
 
 class Publish(Protocol):
@@ -73,6 +77,7 @@ class RuleEngine:
         self.counters = {"messages": 0, "rule_units": 0, "rule_not_found": 0}
         self.not_found: Counter[str] = Counter()  # by the name that a message asked for
         self.guard: Callable[[str, Mapping[str, Any], Statement, Action], Action] | None = None  # asks the rule's role
+        self.read_shadow: ReadShadow | None = None  # for get_thing_shadow(), which without it is refused
         self._actions = actions
         self._retry_delays_s = retry_delays_s
         self._rules: dict[str, Rule] = {}
@@ -85,6 +90,8 @@ class RuleEngine:
         if rule_name in self._rules:
             raise DeployError(f"RuleName: a rule named {rule_name} exists; delete it or choose another name")
         refuse_unknown("TopicRulePayload", payload, _HONOURED)
+        if lacking := [name for name in ("Sql", "Actions") if name not in payload]:
+            raise DeployError(f"TopicRulePayload: it has no {' and no '.join(lacking)}")
         if len(payload["Actions"]) > MAX_ACTIONS:
             raise DeployError(f"Actions: {len(payload['Actions'])} actions, a rule has at most {MAX_ACTIONS}")
         rule = self._rules[rule_name] = self._compile(rule_name, payload)
@@ -92,7 +99,7 @@ class RuleEngine:
 
     def _compile(self, rule_name: str, payload: Mapping[str, Any]) -> Rule:
         try:
-            statement = compile_statement(payload["Sql"], payload.get("AwsIotSqlVersion"))
+            statement = compile_statement(payload["Sql"], payload.get("AwsIotSqlVersion"), self._services(rule_name))
             actions = [self._action(rule_name, each, statement) for each in payload["Actions"]]
             error = payload.get("ErrorAction")
             error_action = self._action(rule_name, error, statement) if error else None
@@ -102,6 +109,20 @@ class RuleEngine:
             raise DeployError(f"Sql of rule {rule_name}: {fault}") from fault
         enabled = not flag("RuleDisabled", payload.get("RuleDisabled", False))
         return Rule(rule_name, statement, actions, error_action, enabled)
+
+    def _services(self, rule_name: str) -> dict[str, Function]:
+        """What this rule's SQL may call besides functions of the message."""
+        return {shadow.NAME: shadow.get_thing_shadow(partial(self._shadow, rule_name))} if self.read_shadow else {}
+
+    def _shadow(self, rule_name: str, thing: str, name: str | None, role_arn: str) -> bytes | None:
+        """A shadow for a rule's SQL; None, and a line in the log, when it cannot be read."""
+        assert self.read_shadow is not None
+        try:
+            return self.read_shadow(rule_name, thing, name, role_arn)
+        except Exception as fault:  # as with an action: whatever it is, the message goes on
+            log.error("rule %s: get_thing_shadow of thing %s%s failed: %s: %s", rule_name, thing,
+                      f", shadow {name}" if name else "", type(fault).__name__, fault)
+            return None
 
     def _action(self, rule_name: str, specification: Mapping[str, Any], statement: Statement) -> Action:
         action = self._actions.compile(specification, statement)
@@ -162,7 +183,7 @@ class RuleEngine:
 
     async def _apply(self, rule: Rule, message: Message) -> None:
         rule.counters["evaluated"] += 1
-        units = _units(len(message.payload))
+        units = steps(len(message.payload), IOT_STEP_BYTES)
         self.counters["rule_units"] += units
         rule.counters["rule_units"] += units
         try:
@@ -193,7 +214,7 @@ class RuleEngine:
                      type(fault).__name__, fault)
             return fault
         rule.counters["actions"] += 1
-        rule.counters["action_units"] += _units(len(to_payload(output)))
+        rule.counters["action_units"] += _action_units(message, output)
         return None
 
     async def _try_again(self, rule: Rule, action: Action, message: Message, output: Any) -> Exception | None:
@@ -236,6 +257,10 @@ class RuleEngine:
                       action.name, action.resource, type(fault).__name__, fault, json.dumps(report)[:500])
 
 
-def _units(size_bytes: int) -> int:
-    """What AWS meters: steps of 5 KB, at least one."""
-    return max(1, -(-size_bytes // METERED_BYTES))
+def _action_units(message: Message, output: Any) -> int:
+    """What AWS meters for an action: steps of 5 KB of the output."""
+    try:
+        size_bytes = len(to_payload(output))
+    except TypeError:  # a binary payload as a member: no JSON, yet a table takes it
+        size_bytes = len(message.payload)
+    return steps(size_bytes, IOT_STEP_BYTES)

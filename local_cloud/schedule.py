@@ -2,15 +2,16 @@
 
 The control port can fire one at once, so that no test waits. Rules on events, and other buses, are refused.
 """
+
 import asyncio
 import logging
 import re
 import time
 import uuid
-from calendar import timegm
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 from local_cloud.errors import DeployError, Unsupported
@@ -19,12 +20,12 @@ from local_cloud.functions import FunctionService
 log = logging.getLogger(__name__)
 
 UNIT_S = {"minute": 60, "hour": 3600, "day": 86_400}
-MOST_MINUTES = 366 * 24 * 60  # how far ahead a cron expression is looked for
+MOST_DAYS = 8 * 366  # how far ahead a cron expression is looked for: leap days may lie eight years apart
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)(s?)\)")
 _CRON = re.compile(r"cron\((\S+) (\S+) (\S+) (\S+) (\S+) (\S+)\)")
 _FIELDS = (("minutes", 0, 59), ("hours", 0, 23), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 1, 7),
            ("year", 1970, 2199))
-Following = Callable[[float], float]  # epoch seconds -> epoch seconds of the next time after that
+Following = Callable[[float], float | None]  # epoch seconds -> of the next time after that; None when none comes
 
 
 @dataclass
@@ -37,7 +38,7 @@ class ScheduledRule:
     targets: Sequence[tuple[str, bytes | None]]
     enabled: bool
     counters: dict[str, int] = field(default_factory=lambda: {"fired": 0, "invocations": 0})
-    next_s: float = 0.0
+    next_s: float | None = None  # None: it comes no more
     task: asyncio.Task[None] | None = None
 
 
@@ -52,10 +53,16 @@ class Schedules:
 
     def add(self, name: str, arn: str, expression: str, targets: Sequence[tuple[str, bytes | None]],
             enabled: bool) -> None:
-        """Begin to keep a schedule; the first time comes after one interval, as on AWS. Raises DeployError."""
+        """Begin to keep a schedule; the first time comes after one interval, as on AWS.
+
+        DeployError for a name that is taken, a faulty expression, and one whose time never comes.
+        """
         if name in self._rules:
             raise DeployError(f"rule {name} exists already; delete it, or take Name out")
-        rule = self._rules[name] = ScheduledRule(name, arn, read_schedule(expression), targets, enabled)
+        following = read_schedule(expression)
+        if following(self._clock()) is None:
+            raise DeployError(f"ScheduleExpression {expression}: it names no moment to come")
+        rule = self._rules[name] = ScheduledRule(name, arn, following, targets, enabled)
         if enabled:
             rule.task = asyncio.create_task(self._keep(rule))
 
@@ -90,11 +97,13 @@ class Schedules:
                 "resources": [rule.arn], "detail": {}}
 
     async def _keep(self, rule: ScheduledRule) -> None:
-        rule.next_s = self._clock()
-        while True:
-            rule.next_s = rule.following(max(rule.next_s, self._clock() - UNIT_S["minute"]))
-            await asyncio.sleep(max(0.0, rule.next_s - self._clock()))
+        due_s = self._clock()
+        while (following_s := rule.following(max(due_s, self._clock() - UNIT_S["minute"]))) is not None:
+            due_s = rule.next_s = following_s
+            await asyncio.sleep(max(0.0, due_s - self._clock()))
             await self.fire(rule.name)
+        rule.next_s = None
+        log.info("schedule %s has come for the last time", rule.name)
 
     async def remove(self, name: str) -> None:
         """Forget a rule."""
@@ -131,27 +140,29 @@ def read_schedule(expression: str) -> Following:
 def _cron(expression: str, texts: Sequence[str]) -> Following:
     if [texts[2], texts[4]].count("?") != 1:
         raise DeployError(f"ScheduleExpression {expression}: one of day of month and day of week must be '?'")
-    allowed = [_values(expression, text, *bounds) for text, bounds in zip(texts, _FIELDS, strict=True)]
+    minutes, hours, days, months, weekdays, years = (
+        _values(expression, text, *bounds) for text, bounds in zip(texts, _FIELDS, strict=True))
 
-    def fits(moment: datetime) -> bool:
-        weekday = moment.isoweekday() % 7 + 1  # AWS begins with Sunday, 1
-        parts = (moment.minute, moment.hour, moment.day, moment.month, weekday, moment.year)
-        return all(part in values for part, values in zip(parts, allowed, strict=True))
+    def fits(day: datetime) -> bool:
+        weekday = day.isoweekday() % 7 + 1  # AWS begins with Sunday, 1
+        return day.day in days and day.month in months and weekday in weekdays and day.year in years
 
-    def following(after_s: float) -> float:
-        moment = datetime.fromtimestamp(after_s, UTC).replace(second=0, microsecond=0)
-        for _ in range(MOST_MINUTES):
-            moment += timedelta(minutes=1)
-            if fits(moment):
-                return float(timegm(moment.timetuple()))
-        raise DeployError(f"ScheduleExpression {expression}: it names no moment of the coming year")
+    def following(after_s: float) -> float | None:
+        earliest = datetime.fromtimestamp(after_s, UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+        midnight = earliest.replace(hour=0, minute=0)
+        for day in filter(fits, (midnight + timedelta(days=number) for number in range(MOST_DAYS))):
+            for hour, minute in product(hours, minutes):
+                moment = day.replace(hour=hour, minute=minute)
+                if moment >= earliest:
+                    return moment.timestamp()
+        return None
 
     return following
 
 
-def _values(expression: str, text: str, name: str, low: int, high: int) -> Mapping[int, None] | range:
-    """The numbers that one field of a cron expression allows."""
-    found: dict[int, None] = {}
+def _values(expression: str, text: str, name: str, low: int, high: int) -> list[int]:
+    """The numbers that one field of a cron expression allows, in ascending order."""
+    found: set[int] = set()
     for part in text.split(","):
         matched = re.fullmatch(r"(\*|\?|(\d+)(?:-(\d+))?)(?:/(\d+))?", part)
         if not matched:
@@ -162,5 +173,5 @@ def _values(expression: str, text: str, name: str, low: int, high: int) -> Mappi
         end = high if every or (matched[4] and not matched[3]) else int(matched[3] or matched[2])
         if not low <= start <= end <= high:
             raise DeployError(f"ScheduleExpression {expression}: {name} {part!r} is not within {low} to {high}")
-        found.update(dict.fromkeys(range(start, end + 1, int(matched[4] or 1))))
-    return found
+        found.update(range(start, end + 1, int(matched[4] or 1)))
+    return sorted(found)

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from local_cloud.functions import FunctionService
 from local_cloud.gateway import Gateway, Limits, Publish, Registry
 from local_cloud.http_api import HttpApi
 from local_cloud.iam import Iam
-from local_cloud.iam_services import rule_guard
+from local_cloud.iam_services import rule_guard, shadow_reader
+from local_cloud.options import Options
+from local_cloud.peers import is_this_machine
 from local_cloud.pki import LocalCa
 from local_cloud.queue_poller import QueuePoller
 from local_cloud.queues import QueueService
@@ -47,22 +50,13 @@ BOOTSTRAP_VERSION = "30"
 
 @dataclass(frozen=True)
 class Place:
-    """Where the services run: region, directory for PKI and logs, URLs of moto and of the AWS endpoint."""
+    """Where the services run: region, directory for PKI and logs, URLs of moto and of the AWS endpoint before it."""
 
+    options: Options
     region: str
     state: Path
     backend_url: str
     endpoint_url: str
-    api_port: int
-    quotas: bool
-    host: str = "127.0.0.1"  # where the HTTP APIs listen
-    names: tuple[str, ...] = ()  # further names of the device gateway
-    dynamodb_url: str | None = None  # another engine than moto for DynamoDB and its streams
-    auto_login: bool = True  # requests of this machine's owner need no token (auto_login.py)
-    trust_published_port: bool = False
-    alarm_speed: float = 1.0  # how many times faster than on AWS an alarm's periods pass
-    iam: bool = True  # what no policy allows is refused
-    web_port: int = 8080  # the first of web and sign-in pages
 
 
 @dataclass
@@ -79,13 +73,14 @@ class LocalServices:
     addresses: Addresses = field(default_factory=Addresses)
 
     def __post_init__(self) -> None:
-        place, account_id = self.place, self.account_id
+        place, options, account_id = self.place, self.place.options, self.account_id
         self.region = place.region
-        dynamodb = dict.fromkeys(("dynamodb", "dynamodbstreams"), place.dynamodb_url) if place.dynamodb_url else {}
+        elsewhere = options.dynamodb_endpoint
+        dynamodb = dict.fromkeys(("dynamodb", "dynamodbstreams"), elsewhere) if elsewhere else {}
         self._client = client_factory(place.backend_url, place.region, dynamodb)
         self._front = client_factory(place.endpoint_url, place.region)
-        self.pki = LocalCa(place.state / "pki", place.names)
-        self.iam = Iam(account_id, place.region, place.iam)
+        self.pki = LocalCa(place.state / "pki", options.names)
+        self.iam = Iam(account_id, place.region, options.iam)
         self.meter = Meter()
         self.iot_meter = IotMeter(self.meter, time.monotonic)
         self.registry = Registry(account_id, place.region)
@@ -99,10 +94,10 @@ class LocalServices:
             self._send_to,
         )
         self.subscriptions = Subscriptions(self.queues, self.functions)
-        self.alarms = Alarms(self, self._notify, place.alarm_speed)
+        self.alarms = Alarms(self, self._notify, options.alarm_speed)
         self.schedules = Schedules(account_id, place.region, self.functions)
         self.gateway = Gateway(
-            self.registry, Limits() if place.quotas else Limits.lifted(), self._on_publish, self.pki
+            self.registry, Limits() if options.quotas else Limits.lifted(), self._on_publish, self.pki
         )
         self.gateway.broker.metered = self.iot_meter.note
         self.rules = RuleEngine(
@@ -119,6 +114,7 @@ class LocalServices:
             ),
         )
         self.rules.guard = rule_guard(self.iam)
+        self.rules.read_shadow = shadow_reader(self.iam, self.gateway.shadows)
         self.addresses.put(f"https://*.execute-api.{place.region}.amazonaws.com",
                            lambda: " ".join(api.endpoint for api in self.apis.values()))
 
@@ -151,12 +147,12 @@ class LocalServices:
 
     async def open_api(self, api_id: str, properties: Mapping[str, Any]) -> None:
         """Serve an HTTP API on --api-port or the next free port."""
-        place = self.place
-        auto_login = AutoLogin(self.call, place.region, trust_published_port=place.trust_published_port)
+        options = self.place.options
+        auto_login = AutoLogin(self.call, self.region, trust_published_port=options.trust_published_port)
         properties = json.loads(self.addresses.localized(json.dumps(properties)))  # who may call it from a page
         api = HttpApi(api_id, properties, self.functions, fetch_keys=self._fetch_keys,
-                      auto_login=auto_login if place.auto_login else None)
-        await ports.listen("HTTP API", self.place.api_port, lambda port: api.start(port, self.place.host))
+                      auto_login=auto_login if options.auto_login else None)
+        await ports.listen("HTTP API", options.api_port, lambda port: api.start(port, options.host))
         self.apis[api_id] = api
 
     async def close_api(self, api_id: str) -> None:
@@ -164,8 +160,13 @@ class LocalServices:
         await self.apis.pop(api_id).close()
 
     async def open_site(self, site_id: str, aws_url: str, site: WebSite | SignInPage) -> None:
-        """Serve a web page, or a pool's sign-in page, on --web-port or the next free port; on this machine only."""
-        await ports.listen("web page", self.place.web_port, site.server.start)
+        """Serve a web page, or a pool's sign-in page, on --web-port or the next free port, to this machine only.
+
+        Wherever it listens: the addresses that it and its sign-in name lead nowhere from another machine.
+        """
+        options = self.place.options
+        admits = partial(is_this_machine, trust_private=options.trust_published_port)
+        await ports.listen("web page", options.web_port, lambda port: site.server.start(port, options.host, admits))
         self.sites[site_id] = aws_url, site
         self.addresses.put(aws_url, lambda: site.server.endpoint)
 
@@ -177,13 +178,11 @@ class LocalServices:
 
     async def add_poller(self, mapping_id: str, properties: Mapping[str, Any]) -> None:
         """Begin to feed a function from a queue or a stream."""
-        function = self.functions.by_name(str(properties["FunctionName"]))
-        if function is None:
-            raise DeployError(f"FunctionName: {properties['FunctionName']} is no function of this deployment")
+        function = self.functions.existing("FunctionName", str(properties["FunctionName"]))
         source = str(properties.get("EventSourceArn", ""))
         poller: QueuePoller | StreamPoller
         if source.startswith("arn:aws:sqs:"):
-            poller = QueuePoller(self.queues.by_arn(source), function, properties)
+            poller = QueuePoller(self.queues.existing("EventSourceArn", source), function, properties)
         elif source.startswith("arn:aws:dynamodb:"):
             poller = StreamPoller(self._client("dynamodbstreams"), function, properties, send_to=self._send_to)
         else:

@@ -1,13 +1,13 @@
 """The HTTPS data API of AWS IoT for shadows: GetThingShadow, UpdateThingShadow, DeleteThingShadow and
 ListNamedShadowsForThing of the AWS endpoint in, gateway/shadows.py out. Changes are told over MQTT, refusals not."""
 
-import json
 import re
 import time
 import uuid
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from local_cloud.aws_answers import json_answer
 from local_cloud.gateway.shadow_document import ShadowFault
 from local_cloud.gateway.shadows import DELETE, GET, UPDATE, Asked, Shadows
 from local_cloud.http_wire import Request, Response
@@ -27,18 +27,18 @@ def handle(shadows: Shadows, request: Request) -> Response | None:
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     try:
         if found := _LIST.fullmatch(parts.path):
-            return _answer(200, _listed(shadows.names(unquote(found.group(1))), query))
+            return json_answer(200, _listed(shadows.names(unquote(found.group(1))), query))
         if found := _SHADOW.fullmatch(parts.path):
             operation = _OPERATIONS.get(request.method)
             if operation is None:
                 raise ShadowFault(405, f"{request.method} is not for a shadow; GET, POST and DELETE are")
             asked = Asked(unquote(found.group(1)), query.get("name"), operation)
-            return _answer(200, shadows.do(asked, request.body))
+            return json_answer(200, shadows.do(asked, request.body))
     except ShadowFault as fault:
         body: dict[str, Any] = {"message": str(fault), "traceId": str(uuid.uuid4())}
         if fault.client_token is not None:
             body["clientToken"] = fault.client_token
-        return _answer(fault.code, body, ("x-amzn-ErrorType", _KINDS[fault.code]))
+        return json_answer(fault.code, body, ("x-amzn-ErrorType", _KINDS[fault.code]))
     return None
 
 
@@ -52,8 +52,3 @@ def _listed(names: list[str], query: dict[str, str]) -> dict[str, Any]:
     later = [name for name in names if name > query.get("nextToken", "")]
     page: dict[str, Any] = {"results": later[:most], "timestamp": int(time.time())}
     return {**page, "nextToken": page["results"][-1]} if len(later) > most else page
-
-
-def _answer(status: int, body: dict[str, Any], *headers: tuple[str, str]) -> Response:
-    return Response(status, json.dumps(body).encode(), [
-        ("Content-Type", "application/json"), ("x-amzn-RequestId", str(uuid.uuid4())), *headers])

@@ -12,7 +12,7 @@ import html
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -22,7 +22,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import Receive, Scope, Send
 
 from local_cloud.asgi_server import AsgiServer
-from local_cloud.auto_login import HOSTS, USER, demo_password
+from local_cloud.auto_login import FLOW, HOSTS, USER, Call, demo_password
 from local_cloud.web import Addresses
 
 CODE_LIFE_S = 300.0
@@ -31,7 +31,6 @@ ASKED = ("client_id", "redirect_uri", "response_type", "state", "scope", "code_c
 _NO_ENTRY = ("NotAuthorizedException", "UserNotFoundException", "InvalidPasswordException",
              "PasswordResetRequiredException")
 _WRONG = "Incorrect username or password."
-Call = Callable[..., Awaitable[dict[str, Any]]]
 
 
 class Granted(NamedTuple):
@@ -98,7 +97,7 @@ class SignInPage:
         if "AuthenticationResult" not in answer:
             if answer["ChallengeName"] != "NEW_PASSWORD_REQUIRED":
                 raise Refused(f"The pool asks for {answer['ChallengeName']}, which is not emulated here.")
-            return self._page(asked, "Choose a password of your own.", form["username"], answer["Session"])
+            return self._page(asked, "Choose a password of your own.", form.get("username", ""), answer["Session"])
         code = secrets.token_urlsafe(24)
         now = time.monotonic()
         self._codes = {key: one for key, one in self._codes.items() if one.ends > now}
@@ -107,16 +106,16 @@ class SignInPage:
         return _to(asked["redirect_uri"], code=code, state=asked.get("state"))
 
     async def _signed_in(self, client: str, form: Mapping[str, str]) -> dict[str, Any]:
+        name, password = form.get("username", ""), form.get("password", "")
         if form.get("session"):
-            given = {"USERNAME": form["username"], "NEW_PASSWORD": form.get("password", "")}
+            given = {"USERNAME": name, "NEW_PASSWORD": password}
             return await self._call("cognito-idp", "admin_respond_to_auth_challenge", UserPoolId=self._pool,
                                     ClientId=client, ChallengeName="NEW_PASSWORD_REQUIRED", Session=form["session"],
                                     ChallengeResponses=given)
-        name, password = form.get("username", ""), form.get("password", "")
         if form.get("demo"):
             name, password = USER, await demo_password(self._call, self._pool)
         return await self._call("cognito-idp", "admin_initiate_auth", UserPoolId=self._pool, ClientId=client,
-                                AuthFlow="ADMIN_USER_PASSWORD_AUTH",
+                                AuthFlow=FLOW,
                                 AuthParameters={"USERNAME": name, "PASSWORD": password})
 
     def _page(self, asked: Mapping[str, str], told: str, username: str = "", session: str = "") -> Response:

@@ -51,7 +51,7 @@ def _get_queue_url(service: QueueService, body: Body) -> Body:
 
 def _list_queues(service: QueueService, body: Body) -> Body:
     prefix = body.get("QueueNamePrefix", "")
-    return {"QueueUrls": [service.by_name(name).url for name in service.names() if name.startswith(prefix)]}
+    return {"QueueUrls": [queue.url for queue in service.all() if queue.name.startswith(prefix)]}
 
 
 def _start_move(service: QueueService, body: Body) -> Body:
@@ -64,8 +64,7 @@ def _start_move(service: QueueService, body: Body) -> Body:
 
 def _list_dead_letter_sources(service: QueueService, body: Body) -> Body:
     arn = service.by_url(str(body.get("QueueUrl", ""))).arn
-    sources = [service.by_name(name) for name in service.names()]
-    return {"queueUrls": [queue.url for queue in sources if queue.settings.dead_letter_arn == arn]}
+    return {"queueUrls": [queue.url for queue in service.all() if queue.settings.dead_letter_arn == arn]}
 
 
 _SERVICE_OPERATIONS: dict[str, Callable[[QueueService, Body], Body]] = {

@@ -4,14 +4,13 @@ As CloudFormation does it: first everything new, then the outputs, at last the d
 takes back what was done. The template itself stays: another one is another start of the local cloud.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from local_cloud.assembly import Stack
-from local_cloud.deployer import DeployedStack, Deployer, Resource, creation_order, wanted
+from local_cloud.deployer import REFUSALS, DeployedStack, Deployer, Resource, creation_order, wanted
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.intrinsics import Resolver
 from local_cloud.resources import REGISTRY
@@ -27,13 +26,14 @@ async def update(deployer: Deployer, name: str, given: dict[str, str]) -> bool:
     Raises DeployError or Unsupported, and then the stack is as it was.
     """
     stack, before, after = deployer.stack(name), deployer.stacks[name], DeployedStack(name)
+    after.created_at_s = before.created_at_s
     resolver = await deployer.resolver(stack, after, given)
     undo: list[Undo] = []
     try:
         for logical_id in creation_order(stack, wanted(stack, resolver)):
             old = before.resources.get(logical_id)
             after.resources[logical_id] = await _brought(deployer, stack, logical_id, resolver, old, undo)
-        after.outputs = deployer.resolve_outputs(stack, resolver)
+        after.outputs = await asyncio.to_thread(deployer.resolve_outputs, stack, resolver)
     except BaseException:
         for step in reversed(undo):
             await _take_back(name, step)
@@ -80,13 +80,13 @@ async def _changed(
     except (DeployError, Unsupported) as fault:
         raise type(fault)(f"{old.where}: {fault}") from None
     undo.append(lambda: change(old.ref, before, context))
-    return Resource(old.stack, old.logical_id, old.kind, old.applied, old.deletion_policy, properties)
+    return Resource(old.where, old.logical_id, old.kind, old.applied, old.deletion_policy, properties)
 
 
 async def _take_back(name: str, step: Undo) -> None:
     try:
         await step()
-    except (DeployError, Unsupported, BotoCoreError, ClientError) as fault:
+    except REFUSALS as fault:
         log.error("stack %s: rolling back: %s", name, fault)
 
 
@@ -97,5 +97,5 @@ async def _clean_up(resource: Resource) -> None:
         return
     try:
         await resource.applied.delete()
-    except (DeployError, Unsupported, BotoCoreError, ClientError) as fault:
+    except REFUSALS as fault:
         log.error("updating: %s could not be deleted and stays behind: %s", resource.where, fault)

@@ -4,12 +4,12 @@ a batch that fails holds the shard up until it succeeds or is given up, as on AW
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
 import time
 from collections import deque
-from datetime import UTC, datetime
 from typing import Any
 
 from local_cloud.async_events import SendTo
@@ -17,6 +17,7 @@ from local_cloud.event_source_mapping import MAX_PAYLOAD_BYTES, MappingSettings,
 from local_cloud.functions import Function
 from local_cloud.runtime_api import Invocation
 from local_cloud.stream_records import StreamRecord, changes_nothing, convert
+from local_cloud.timestamps import utc_text
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +93,9 @@ class Shard:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless nudged."""
-        waiter = asyncio.create_task(self._wake.wait())
-        try:
-            await asyncio.wait({waiter}, timeout=seconds)
-        finally:
-            waiter.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _fetch(self) -> bool:
         """Add what the stream has next to the pending records; False (after a pause) when it cannot be read."""
@@ -214,18 +213,14 @@ class Shard:
             "requestContext": {"requestId": invocation.request_id if invocation else "", "condition": condition,
                                "functionArn": self._function.arn, "approximateInvokeCount": attempts},
             "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
-            "version": "1.0", "timestamp": _iso(time.time()),
+            "version": "1.0", "timestamp": utc_text(time.time()),
             "DDBStreamBatchInfo": {
                 "shardId": self.shard_id, "startSequenceNumber": batch[0].sequence_number,
                 "endSequenceNumber": batch[-1].sequence_number, "batchSize": len(batch),
-                "approximateArrivalOfFirstRecord": _iso(batch[0].created_at_s),
-                "approximateArrivalOfLastRecord": _iso(batch[-1].created_at_s),
+                "approximateArrivalOfFirstRecord": utc_text(batch[0].created_at_s),
+                "approximateArrivalOfLastRecord": utc_text(batch[-1].created_at_s),
                 "streamArn": self._settings.source_arn}}
         try:
             await self._send_to(arn, json.dumps(record))
         except Exception:
             log.exception("stream %s: %s did not take the on-failure record", self._settings.source_arn, arn)
-
-
-def _iso(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

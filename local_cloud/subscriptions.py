@@ -5,15 +5,16 @@ E-mail and SMS are not sent; the log says what would have been, and the control 
 
 import json
 import logging
+import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from local_cloud.errors import DeployError
 from local_cloud.functions import FunctionService
+from local_cloud.queue_messages import QueueError
 from local_cloud.queues import QueueService
+from local_cloud.timestamps import utc_text
 
 log = logging.getLogger(__name__)
 
@@ -49,29 +50,29 @@ class Notification:
             "TopicArn": self.topic_arn,
             **({"Subject": self.subject} if self.subject else {}),
             "Message": self.message,
-            "Timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "Timestamp": utc_text(time.time()),
             **({"MessageAttributes": self.attributes} if self.attributes else {}),
         }
 
 
 class Subscriptions:
-    """All subscriptions, and the delivery to them. `delivered` counts by protocol; `published`: the latest messages."""
+    """All subscriptions, and the delivery to them. `delivered` and `failed` count by protocol; `published`: the latest
+    messages."""
 
     def __init__(self, queues: QueueService, functions: FunctionService) -> None:
         self._queues = queues
         self._functions = functions
         self._entries: dict[str, Subscription] = {}
-        self.delivered: dict[str, int] = {}
+        self.delivered: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
         self.published: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
     def add(self, topic_arn: str, protocol: str, endpoint: str, raw: Any) -> str:
         """Subscribe; returns the subscription's ARN. DeployError when the endpoint does not exist."""
-        missing = {
-            "sqs": endpoint.rpartition(":")[2] not in self._queues.names(),
-            "lambda": self._functions.by_name(endpoint) is None,
-        }
-        if missing.get(protocol, False):
-            raise DeployError(f"Endpoint: {endpoint} is no {protocol} target of this deployment")
+        if protocol == "sqs":
+            self._queues.existing("Endpoint", endpoint)
+        elif protocol == "lambda":
+            self._functions.existing("Endpoint", endpoint)
         arn = f"{topic_arn}:{uuid.uuid4()}"
         self._entries[arn] = Subscription(arn, topic_arn, protocol, endpoint, str(raw).lower() == "true")
         return arn
@@ -81,13 +82,19 @@ class Subscriptions:
         self._entries.pop(arn, None)
 
     async def deliver(self, notification: Notification) -> None:
-        """Hand the message to every subscriber of its topic."""
+        """Hand the message to every subscriber of its topic; what one refuses is logged: the publisher is not told."""
         subscribed = [one for one in self._entries.values() if one.topic_arn == notification.topic_arn]
         self.published.append({**notification.body(), "Subscribers": [
             f"{one.protocol}:{one.endpoint}" for one in subscribed]})
         for subscription in subscribed:
-            await self._deliver_one(subscription, notification)
-            self.delivered[subscription.protocol] = self.delivered.get(subscription.protocol, 0) + 1
+            try:
+                await self._deliver_one(subscription, notification)
+            except QueueError as refusal:
+                self.failed[subscription.protocol] += 1
+                log.error("topic %s: %s did not take message %s: %s", notification.topic_arn, subscription.endpoint,
+                          notification.message_id, refusal)
+            else:
+                self.delivered[subscription.protocol] += 1
 
     async def _deliver_one(self, subscription: Subscription, notification: Notification) -> None:
         if subscription.protocol == "sqs":

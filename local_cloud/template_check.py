@@ -32,9 +32,8 @@ def faults_of(stack: Stack) -> list[str]:
         for name in stack.template.get("Rules", {})
         if name != "CheckBootstrapVersion"
     ]
-    for logical_id, entry in stack.template.get("Resources", {}).items():
-        where = f"stack {stack.name}, resource {logical_id} ({entry.get('Type')})"
-        found += [f"{where}: {fault}" for fault in _resource_faults(stack, entry)]
+    for logical_id, entry in stack.resources.items():
+        found += [f"{stack.where(logical_id)}: {fault}" for fault in _resource_faults(stack, entry)]
     for name, entry in stack.template.get("Outputs", {}).items():
         if "Export" in entry:
             found.append(
@@ -99,7 +98,7 @@ def _node_faults(stack: Stack, node: Any) -> Iterator[str]:
 def _reference_faults(stack: Stack, name: str, attribute: str | None) -> Iterator[str]:
     if name.startswith("AWS::") or (attribute is None and name in stack.template.get("Parameters", {})):
         return
-    entry = stack.template.get("Resources", {}).get(name)
+    entry = stack.resources.get(name)
     if entry is None:
         yield f"refers to {name!r}, which is neither a parameter nor a resource of this stack"
         return
@@ -114,12 +113,11 @@ def _reference_faults(stack: Stack, name: str, attribute: str | None) -> Iterato
 def emulated_providers(stack: Stack) -> frozenset[str]:
     """Functions that only custom resources name which are emulated: they are not run (the CDK's own are Node)."""
     named_by: dict[str, set[str]] = {}
-    for entry in stack.template.get("Resources", {}).values():
+    for entry in stack.resources.values():
         for name, _ in references(entry.get("Properties", {})):
             named_by.setdefault(name, set()).add(str(entry.get("Type")))
-    resources = stack.template.get("Resources", {})
     return frozenset(
         name
         for name, kinds in named_by.items()
-        if kinds <= set(EMULATED_CUSTOM) and resources.get(name, {}).get("Type") == "AWS::Lambda::Function"
+        if kinds <= set(EMULATED_CUSTOM) and stack.resources.get(name, {}).get("Type") == "AWS::Lambda::Function"
     )

@@ -6,7 +6,8 @@ import pytest
 
 from contract import numbers
 from lambdas import api, table
-from tests.cloud_tables import aggregated, by_rule, cloud, failures, persisted, sealed
+from tests.cloud_tables import aggregated, failures, persisted
+from tests.messages import by_rule, sealed
 
 ACCESS = {"token_use": "access", "sub": "ann", "client_id": "tools"}  # claims of a token, as API Gateway hands them on
 
@@ -28,12 +29,11 @@ class Archive:
 
 
 @pytest.fixture
-def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+def archive(tables: None, monkeypatch: pytest.MonkeyPatch) -> Archive:
     """Empty tables, and an empty archive for what is posted."""
-    with cloud(monkeypatch):
-        monkeypatch.setenv("EVENTS_ARCHIVE", "events-archive")
-        table.CLIENTS["firehose"] = made = Archive()
-        yield made
+    monkeypatch.setenv("EVENTS_ARCHIVE", "events-archive")
+    table.CLIENTS["firehose"] = made = Archive()
+    return made
 
 
 def call(route: str, path: dict[str, str] | None = None, body: str | None = None,
@@ -57,6 +57,15 @@ def get(path: str, parameters: dict[str, str] | None = None, **query: Any) -> An
     status, answer, headers = call(f"GET {path}", parameters, **query)
     assert (status, headers["content-type"]) == (200, "application/json"), answer
     return answer
+
+
+def pages(path: str, parameters: dict[str, str] | None = None, **query: Any) -> Iterator[Any]:
+    """What a GET answers, page by page, until `next` is null."""
+    following: dict[str, str] | None = {}
+    while following is not None:
+        answer = get(path, parameters, **query, **following)
+        yield answer
+        following = {"cursor": answer["next"]} if answer["next"] else None
 
 
 def post(body: Any, claims: dict[str, str] = ACCESS, **headers: str) -> tuple[int, Any]:

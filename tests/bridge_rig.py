@@ -9,13 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
+import pytest
 
 from contract import batch, numbers, routes, topics
+from edge_bridge.settings import TABLE, Settings
 from local_cloud.gateway import Publish
 from local_cloud.pki import LocalCa
 from tests.conftest import find_service
@@ -33,6 +35,12 @@ def until(condition: Callable[[], Any], what: str, within_s: float = DEADLINE_S)
         assert time.monotonic() < deadline_s, f"waited {within_s} s for {what}"
         time.sleep(0.01)
     return value
+
+
+def chosen(**values: Any) -> Settings:
+    """Settings without looking at files."""
+    defaults = {s.name.lower(): s.read(s.default) for s in TABLE}
+    return Settings(**{**defaults, **values})
 
 
 def free_port() -> int:
@@ -166,6 +174,22 @@ async def _async(function: Callable[[], Any]) -> Any:
     return function()
 
 
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A LAN broker for one test."""
+    made = Mosquitto(tmp_path / "mosquitto")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    """A cloud for one test."""
+    made = Cloud(tmp_path)
+    yield made
+    made.close()
+
+
 class BridgeProcess:
     """`python -m edge_bridge` with its own outbox."""
 
@@ -249,5 +273,3 @@ class Pi:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-
-

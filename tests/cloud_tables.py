@@ -1,4 +1,4 @@
-"""The three tables, and the events that SQS, a table's stream and the HTTP API hand to a function.
+"""The four tables in moto, and the functions persist, alert and aggregate working on them.
 
 The tables are in moto, or in the engine that EDGECLOUD_TEST_DYNAMODB names by its address (tests.dynamodb_local).
 """
@@ -6,8 +6,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -17,17 +15,14 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.iotdata.models import iotdata_backends
 from moto.sns.models import sns_backends
 
-from contract import alerts, batch, numbers
-from lambdas import aggregate, alert, persist, table
+from lambdas import aggregate, alert, persist, table, table_devices
+from tests.messages import sqs
 
-REGION, SITE, OUTBOX = "eu-north-1", "EdgeCloudAWS", "0123456789abcdef01"
-EXAMPLES = Path(__file__).resolve().parent.parent / "contract" / "examples"
-T0_MS = 1795332240000  # 2026-11-22T07:24:00Z
+REGION = "eu-north-1"
 NAMES = {"READINGS_TABLE": "readings", "ROLLUPS_TABLE": "rollups", "ALERTS_TABLE": "alerts",
          "INCIDENTS_TABLE": "incidents"}
 INDEXES = {"readings": [("events_by_number", "pk", "event_number", "N")], "rollups": [],
            "alerts": [("by_day", "day", "recent", "S")], "incidents": [("by_day", "day", "recent", "S")]}
-
 
 ENGINE = os.environ.get("EDGECLOUD_TEST_DYNAMODB")  # None: moto
 _clients: dict[str, Any] = {}
@@ -62,7 +57,7 @@ def fresh_container() -> None:
 
     Making a client takes longer than most tests: boto3's are kept, and moto empties what is behind them.
     """
-    table._known_devices.clear()
+    table_devices.KNOWN.clear()
     table.CLIENTS.clear()
     for service in ("dynamodb", "iot-data", "sns"):
         if service not in _clients:
@@ -118,47 +113,9 @@ def notices() -> list[tuple[str, str]]:
     return taken
 
 
-def sqs(*bodies: str) -> dict[str, Any]:
-    """An SQS event; the records' ids are m0, m1, ..."""
-    return {"Records": [{"messageId": f"m{i}", "body": body} for i, body in enumerate(bodies)]}
-
-
 def failures(answer: dict[str, Any]) -> list[str]:
     """The identifiers that a function's answer names as failed."""
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
-
-
-def by_rule(sealed: bytes, site: str | None = SITE) -> str:
-    """The body that a rule hands to its queue: the message, decoded and written anew, with the site."""
-    message = numbers.loads(sealed)
-    return numbers.dumps({**message, "site": site} if site is not None else message)
-
-
-def sealed(kind: str, devices: dict[str, list[batch.Row]]) -> bytes:
-    """The bytes of one batch of these devices' rows."""
-    return batch.seal_series(kind, OUTBOX, [batch.pack(device, rows) for device, rows in devices.items()])[1]
-
-
-def row(number: int, values: dict[str, Any], **other: Any) -> batch.Row:
-    """A row received (and measured) 100 ms after the one with the number before; `other` replaces what is given."""
-    at_ms = T0_MS + 100 * number
-    start = batch.Row(number, at_ms + 20, Decimal(at_ms) / 1000, at_ms, None, None,
-                      {name: Decimal(str(value)) for name, value in values.items()}, {}, None, None)
-    return start._replace(**other)
-
-
-def event(offset: int, persons: int, **other: Any) -> batch.Row:
-    """A camera's event at an offset of edge-data, partition 0."""
-    plain = row(offset, {"persons_detected": persons})
-    return plain._replace(kafka=("edge-data", 0, offset, plain.at_ms), **other)
-
-
-def anomaly(number: int, sensor2: str, /, **other: Any) -> alerts.Classified:
-    """An anomalous reading of sensor2."""
-    plain = row(number, {})
-    start = alerts.Classified(number, plain.received_ms, plain.timestamp, plain.at_ms, "sensor2", Decimal(sensor2),
-                              Decimal(sensor2), True, Decimal("-0.61"))
-    return start._replace(**other)
 
 
 def streamed(name: str = "readings", since: int = 0) -> list[dict[str, Any]]:

@@ -1,16 +1,18 @@
 """What every test shares: `needs(service)` and the search for real services on this machine."""
 import os
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-BREW_AND_SBIN = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/opt/homebrew/bin"))
+from deploy.lan_broker import find
 
+if TYPE_CHECKING:
+    from local_cloud.pki import LocalCa
 
 def find_service(name: str) -> str | None:
     """Path of a service's program, also where it is not on a user's PATH."""
-    return shutil.which(name) or shutil.which(name, path=BREW_AND_SBIN)
+    return find(name)
 
 
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
@@ -30,3 +32,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> object:
         report.outcome = "failed"
         report.longrepr = f"skipped, but EDGECLOUD_REQUIRE_ALL=1: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> "LocalCa":
+    """A certificate authority for the devices of one test module."""
+    from local_cloud.pki import LocalCa  # here: most modules need none
+
+    return LocalCa(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Empty tables for the functions, in moto, and a fresh container."""
+    from tests.cloud_tables import cloud  # here: moto takes long to import
+
+    with cloud(monkeypatch):
+        yield

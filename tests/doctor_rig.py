@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -61,6 +62,13 @@ class Site:
     def close(self) -> None:
         self.broker.close()
         self.cloud.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    one = Site(tmp_path_factory.mktemp("site"))
+    yield one
+    one.close()
 
 
 def identity(device: Device) -> dict[str, str]:

@@ -113,8 +113,7 @@ class Rig:
 
 @asynccontextmanager
 async def running(ca: LocalCa, limits: Limits | None = None,
-                  on_publish: Callable[[Publish], Awaitable[None] | None] | None = None,
-                  **options: Any) -> AsyncIterator[Rig]:
+                  on_publish: Callable[[Publish], Awaitable[None] | None] | None = None) -> AsyncIterator[Rig]:
     """A gateway on a free port, without quotas unless given, that notes what the rule engine would get."""
     received: list[Publish] = []
     lifecycle: list[Publish] = []
@@ -127,7 +126,7 @@ async def running(ca: LocalCa, limits: Limits | None = None,
         return on_publish(message) if on_publish else None
 
     registry = Registry()
-    gateway = Gateway(registry, limits or Limits.lifted(), note, ca, **options)
+    gateway = Gateway(registry, limits or Limits.lifted(), note, ca)
     await gateway.start("127.0.0.1", 0)
     try:
         yield Rig(gateway, registry, ca, received, lifecycle)

@@ -64,8 +64,6 @@ def _need(iam: Iam, call: Recorded, variables: dict[str, str], thing: str) -> Ne
         resource = names.table(resource, call.index)
     elif call.service == "firehose":
         resource = names.arn("firehose", f"deliverystream/{resource}")
-    elif call.service == "sqs":
-        resource = names.queue(resource)
     elif call.service == "iot-data":
         resource = names.arn("iot", f"topic/{resource.rpartition('/')[0]}/{thing}")
     elif call.service != "sns":

@@ -1,7 +1,6 @@
 """For the tests of `make rebuild`: what happens to the functions, what Firehose keeps of it, and a rebuild of that."""
 import gzip
 import random
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -15,29 +14,11 @@ import pytest
 from contract import alerts, numbers, rollups
 from deploy.rebuild import Progress, Range, rebuild
 from deploy.rebuild_tables import Pace, Rebuilder
-from lambdas import hours, status, table
+from lambdas import hours, status, table, table_devices, table_rollups
 from local_cloud.firehose_keys import compile_prefix, object_name
-from tests.cloud_tables import (
-    EXAMPLES,
-    NAMES,
-    OUTBOX,
-    REGION,
-    SITE,
-    T0_MS,
-    aggregated,
-    alerted,
-    anomaly,
-    by_rule,
-    cloud,
-    dump,
-    event,
-    failures,
-    persisted,
-    row,
-    sealed,
-    sqs,
-    streamed,
-)
+from tests.client_faults import Intercepted
+from tests.cloud_tables import NAMES, REGION, aggregated, alerted, dump, failures, persisted, streamed
+from tests.messages import EXAMPLES, OUTBOX, SITE, T0_MS, anomaly, by_rule, event, row, sealed, sqs
 
 BUCKET = "archive"
 TABLES = sorted(NAMES.values())
@@ -46,11 +27,9 @@ DAY_MS = rollups.DAY_MS
 
 
 @pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def bucket(tables: None) -> None:
     """Empty tables and an empty archive."""
-    with cloud(monkeypatch):
-        s3().create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        yield
+    s3().create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
 
 
 @cache
@@ -58,21 +37,11 @@ def s3() -> Any:
     return boto3.client("s3")
 
 
-class Watched:
-    """DynamoDB, with what is done to it written down; `before` may raise in its place."""
-
-    def __init__(self, before: Callable[[str, Any], None] = lambda operation, request: None) -> None:
-        self.real, self.before = table.client("dynamodb"), before
-        self.writes: list[str] = []
-        table.CLIENTS["dynamodb"] = self
-
-    def __getattr__(self, operation: str) -> Callable[..., Any]:
-        def call(**request: Any) -> Any:
-            self.before(operation, request)
-            if operation in WRITES:
-                self.writes.append(operation)
-            return getattr(self.real, operation)(**request)
-        return call
+def watched() -> list[str]:
+    """The writes to DynamoDB from now on, by operation."""
+    writes: list[str] = []
+    Intercepted("dynamodb", lambda operation, request: writes.append(operation) if operation in WRITES else None)
+    return writes
 
 
 def archive(route: str, at_ms: int, *texts: str) -> str:
@@ -92,7 +61,7 @@ def everything() -> dict[str, list[dict[str, Any]]]:
     """Every item of every table; of a status all but when it came, which the archive knows to five minutes."""
     found = {name: dump(name) for name in TABLES}
     for item in found["rollups"]:
-        if item["pk"]["S"] == status.PARTITION:
+        if item["pk"]["S"] == table_rollups.STATUS:
             del item["stored"], item["expires_at"]
     return found
 
@@ -104,7 +73,7 @@ def wipe(share: float = 1.0, seed: int = 1) -> None:
         for item in dump(name):
             if chosen.random() < share:
                 table.client("dynamodb").delete_item(TableName=name, Key={"pk": item["pk"], "sk": item["sk"]})
-    table._known_devices.clear()
+    table_devices.KNOWN.clear()
 
 
 def run(from_ms: int = T0_MS - DAY_MS, to_ms: int = T0_MS + 60 * DAY_MS, progress: Path | None = None,

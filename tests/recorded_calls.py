@@ -51,21 +51,10 @@ def _resources(given: dict[str, Any]) -> list[tuple[str, str | None]]:
     """(name, index) of each resource that a request names."""
     if "RequestItems" in given:
         return [(table, None) for table in given["RequestItems"]]
-    if "TransactItems" in given:
-        return [(one["TableName"], None) for item in given["TransactItems"] for one in item.values()]
-    for key in ("TableName", "TopicArn", "QueueUrl", "DeliveryStreamName", "topic", "Name", "certificateId", "Bucket"):
+    for key in ("TableName", "TopicArn", "DeliveryStreamName", "topic"):
         if key in given:
             return [(str(given[key]), given.get("IndexName"))]
     return [("*", None)]
-
-
-_TRANSACTED = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
-
-
-def _operations(operation: str, given: dict[str, Any]) -> list[str]:
-    if operation == "TransactWriteItems":
-        return [_TRANSACTED[kind] for item in given["TransactItems"] for kind in item]
-    return [operation] * len(_resources(given))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -77,8 +66,8 @@ def pytest_runtestloop(session: pytest.Session) -> Any:
     def recording(self: BaseClient, operation: str, given: dict[str, Any]) -> Any:
         function = _function(sys._getframe())
         if function is not None:
-            for one, (name, index) in zip(_operations(operation, given), _resources(given), strict=True):
-                calls.add(Recorded(function, self.meta.service_model.service_name, one, _named(name), index))
+            for name, index in _resources(given):
+                calls.add(Recorded(function, self.meta.service_model.service_name, operation, _named(name), index))
         return plain(self, operation, given)
 
     BaseClient._make_api_call = recording

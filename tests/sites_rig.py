@@ -8,7 +8,6 @@ import json
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from local_cloud.cloud import LocalCloud, Options
+from tests import waiting
 from tests.gateway_rig import Device, RawClient, make_csr
 from tests.synthesized import Context, assembly
 
@@ -129,11 +129,8 @@ async def _async(call: Callable[[], T]) -> T:
 
 
 def eventually(probe: Callable[[], T], what: str) -> T:
-    """The first truthy answer; fails after the deadline."""
-    until_s = time.monotonic() + DEADLINE_S
-    while not (found := probe()):
-        assert time.monotonic() < until_s, f"waited {DEADLINE_S} s for {what}"
-        time.sleep(0.05)
+    """The first truthy answer; fails after the deadline, which is long: a whole cloud is behind it."""
+    found: T = waiting.eventually(probe, what, DEADLINE_S)
     return found
 
 

@@ -2,7 +2,6 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from contract import alerts, numbers, topics
 from deploy import notices
 from lambdas import table
-from local_cloud.cloud import LocalCloud, Options
+from local_cloud.cloud import LocalCloud
 from local_cloud.gateway import packets as p
+from local_cloud.options import Options
 from local_cloud.subscriptions import Notification
-from tests.cloud_tables import EXAMPLES, OUTBOX, SITE
 from tests.gateway_rig import RawClient, make_device
+from tests.incidents_rig import told
+from tests.local_cloud_rig import http
+from tests.messages import EXAMPLES, OUTBOX, SITE
 from tests.synthesized import assembly
-from tests.test_incidents_cloud import told
-from tests.test_local_cloud import http
+from tests.waiting import until
 
 DEADLINE_S = 60
-
-
-async def eventually(probe: Callable[[], Awaitable[Any]], what: str) -> Any:
-    """The first truthy answer of `probe`."""
-    until_s = time.monotonic() + DEADLINE_S
-    while not (found := await probe()):
-        assert time.monotonic() < until_s, f"waited {DEADLINE_S} s for {what}"
-        await asyncio.sleep(0.05)
-    return found
 
 
 class Running:
@@ -85,7 +77,7 @@ class Running:
 
 def test_from_an_anomaly_to_a_person(tmp_path: Path) -> None:
     async def run() -> None:
-        cloud = LocalCloud(Options(assembly(), gateway_port=0, api_port=0, quotas=False, state=tmp_path))
+        cloud = LocalCloud(Options(assembly(), gateway_port=0, api_port=0, web_port=0, quotas=False, state=tmp_path))
         await cloud.start()
         try:
             await scenario(Running(cloud))
@@ -99,14 +91,14 @@ async def scenario(running: Running) -> None:
     assert (await client.publish(topics.status(SITE), golden_status())).reason_code == 0
     for one in (told(1, "opened", 1), told(4, "open", 2)):
         assert (await client.publish(topics.ALERTS, alerts.seal(OUTBOX, "pi-1", [one])[1])).reason_code == 0
-    incident, = await eventually(lambda: incident_with(running, 2), "the incident")
+    incident, = await until(lambda: incident_with(running, 2), "the incident")
     assert (incident["state"], incident["count"]) == ("open", 2)
-    notice, = await eventually(running.notices, "the notice")
+    notice, = await until(running.notices, "the notice")
     assert notice["Subject"].startswith("[warning] pi-1 at EdgeCloudAWS: sensor2 = 1.9")
     assert notices.line([]) == "notices: none" and notices.line([notice]).endswith(notice["Subject"])
     assert notice["MessageAttributes"]["severity"] == {"Type": "String", "Value": "warning"}
 
-    presence, = await eventually(lambda: running.items("rollups", "presence"), "the lifecycle event")
+    presence, = await until(lambda: running.items("rollups", "presence"), "the lifecycle event")
     assert (presence["site"], presence["connected"]) == (SITE, True)
     # The incident is of 2026-11-22 by the bridge's word; watch, which goes by the clock, finds it silent long since.
     assert (await running.watched())["bridges_silent"] == 0
@@ -114,7 +106,7 @@ async def scenario(running: Running) -> None:
 
     await killed_between_publish_and_mark(running, client)
     client.send(p.Disconnect(p.SUCCESS))
-    await eventually(lambda: gone(running), "the goodbye")
+    await until(lambda: gone(running), "the goodbye")
     status, answer = await running.control("POST", "/fire?rule=nightly")
     assert status == 409 and "no scheduled rule 'nightly'; there are EdgeCloudIngest-WatchSchedule" in answer["error"]
 
@@ -134,7 +126,7 @@ async def killed_between_publish_and_mark(running: Running, client: RawClient) -
     services.subscriptions.deliver = deliver_and_kill  # type: ignore[method-assign]
     one = told(7, "opened", 1, device="pi-2", opened=7)
     assert (await client.publish(topics.ALERTS, alerts.seal(OUTBOX, "pi-2", [one])[1])).reason_code == 0
-    await eventually(lambda: changed(alert.counters["errors"], before), "the killed invocation")
+    await until(lambda: changed(alert.counters["errors"], before), "the killed invocation")
     untold, = await running.items("incidents", f"{SITE}#pi-2")
     assert "notice" not in untold and len(await running.notices_of("pi-2")) == 1
     # In AWS the queue shows the message again after six minutes, and the lease is over after one.
@@ -142,7 +134,7 @@ async def killed_between_publish_and_mark(running: Running, client: RawClient) -
                         UpdateExpression="REMOVE lease",
                         Key=table.to_attributes({"pk": untold["pk"], "sk": untold["sk"]}))
     await running.control("POST", "/faults", {"surface": True})
-    await eventually(lambda: running.told_of("pi-2"), "the notice, noted this time")
+    await until(lambda: running.told_of("pi-2"), "the notice, noted this time")
     assert len(await running.notices_of("pi-2")) == 2
 
 

@@ -1,15 +1,14 @@
 """GET …/rollups?resolution: minutes, hours and days of one device, and which of them `auto` takes."""
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from contract.rollups import DAY_MS, HOUR_MS, Total
-from lambdas import hours, table, table_rollups
+from lambdas import hours, table, table_devices, table_rollups
 from tests.api_rig import get, refused
-from tests.cloud_tables import SITE, T0_MS, cloud
+from tests.messages import SITE, T0_MS
 
 PK = f"{SITE}#pi-1"
 ROLLUPS = "/sites/{site}/devices/{device}/rollups"
@@ -17,10 +16,9 @@ PI = {"site": SITE, "device": "pi-1"}
 
 
 @pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        table.note_device("readings", SITE, "pi-1")
-        yield
+def pi(tables: None) -> None:
+    """The device has been heard of."""
+    table_devices.note(table_devices.entry_of({"kind": "readings", "site": SITE, "device": "pi-1"}))
 
 
 def stored(*starts_ms: int) -> None:
@@ -53,6 +51,13 @@ def test_the_hour_that_the_range_begins_in_is_part_of_it_and_its_end_is_not() ->
     stored(T0_MS, T0_MS + HOUR_MS)
     assert starts("hour", get(ROLLUPS, PI, from_="2026-11-22T07:59Z", to="2026-11-22T08:00Z", resolution="hour")) == [
         "2026-11-22T07:00Z"]
+
+
+def test_a_minute_whose_only_event_moved_to_another_is_none() -> None:
+    stored(T0_MS)
+    table.put_all("ROLLUPS_TABLE", [{"pk": PK, "sk": table_rollups.key("minute", T0_MS + 60_000), "untrusted": True}])
+    answer = get(ROLLUPS, PI, from_="2026-11-22T07:00Z", to="2026-11-22T08:00Z")
+    assert starts("minute", answer) == ["2026-11-22T07:24Z"]
 
 
 @pytest.mark.parametrize(("ago", "span_ms", "want"), (

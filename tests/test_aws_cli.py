@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deploy import aws_cli
+from deploy import aws_cli, npm
 from infra.settings import read
 from tests.synthesized import ACCOUNT, ROOT
 
@@ -146,9 +146,10 @@ def folder_with_cli(tmp_path: Path, version: str) -> Path:
     return tmp_path
 
 
-def test_an_installed_cli_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aws_cli, "_wheel", lambda: pytest.fail("nothing is to be installed"))
-    assert aws_cli.install_cli(folder_with_cli(tmp_path, "2.0.1")) == tmp_path / aws_cli.CDK
+def test_an_installed_cli_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = folder_with_cli(tmp_path, "2.0.1")
+    found = npm.installed(folder, "aws-cdk", lambda: pytest.fail("nothing is to be installed"))
+    assert found == tmp_path / "node_modules" / "aws-cdk"
 
 
 class FailingNpm:
@@ -158,7 +159,14 @@ class FailingNpm:
         return subprocess.CompletedProcess(words, 1, "", "npm warn x\nnpm error code ENOTFOUND\nnpm error network y\n")
 
 
-def test_another_version_is_replaced_and_npms_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aws_cli, "_wheel", FailingNpm)
-    with pytest.raises(aws_cli.CliFault, match="npm error code ENOTFOUND"):
-        aws_cli.install_cli(folder_with_cli(tmp_path, "1.0.0"))
+def test_another_version_is_replaced_and_npms_reason_is_told(tmp_path: Path) -> None:
+    with pytest.raises(npm.NpmFault, match="npm error code ENOTFOUND"):
+        npm.installed(folder_with_cli(tmp_path, "1.0.0"), "aws-cdk", FailingNpm)
+
+
+def test_without_the_wheel_it_says_what_to_do(tmp_path: Path) -> None:
+    def absent() -> None:
+        raise ImportError
+
+    with pytest.raises(npm.NpmFault, match=r"own Node\.js: cd .* && npm ci"):
+        npm.installed(folder_with_cli(tmp_path, "1.0.0"), "aws-cdk", absent)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from contract import batch
-from edge_bridge import backtest
-from edge_bridge.detectors import factory
+from edge_bridge import backtest, detectors
 from tests.streams import stream
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +41,8 @@ def test_it_says_what_the_bridge_would_have_said(mode: str, spoiled: tuple[Path,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
     path, values = spoiled
     code, rows, err = run(path, "--mode", mode, capsys=capsys)
-    verdicts = factory(mode)().update_many([(value, 1_760_000_000_000 + 100 * i) for i, value in enumerate(values)])
+    verdicts = detectors.judged(
+        detectors.factory(mode)(), [(value, 1_760_000_000_000 + 100 * i) for i, value in enumerate(values)])
     assert code == 0 and tuple(rows[0]) == backtest.HEADER
     assert [row["anomaly"] for row in rows] == ["true" if verdict.anomaly else "false" for verdict in verdicts]
     assert [float(row["score"]) for row in rows] == pytest.approx([-(verdict.score or 0) for verdict in verdicts])
@@ -115,6 +115,17 @@ def test_archive_objects(packed: bool, spoiled: tuple[Path, list[float]], tmp_pa
     assert firsts == [row["anomaly"] for row in plain], "each device has a detector of its own"
 
 
+def test_a_device_may_have_any_separator_of_lines_in_its_name(tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    row = batch.Row(1, 1_760_000_000_000, Decimal(1_760_000_000), 1_760_000_000_000, None, None,
+                    {"sensor2": Decimal(1)}, {}, None, None)
+    sealed = batch.seal_series("readings", "0123456789abcdef01", [batch.pack("roof\u2028north", [row])])[1]
+    as_the_rule_writes_it = sealed.replace(rb"\u2028", "\u2028".encode())
+    (tmp_path / "object").write_bytes(as_the_rule_writes_it + b"\r\n")
+    code, rows, err = run(tmp_path / "object", capsys=capsys)
+    assert code == 0 and [row["value"] for row in rows] == ["1"], err
+
+
 def test_fields_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = [0.5 + (i * 61 % 100 - 50) / 1000 for i in range(300)] + [3.0]
     code, rows, err = run(csv_file(tmp_path / "a.csv", values), "--column", "sensor1+sensor2", capsys=capsys)
@@ -139,6 +150,7 @@ def test_incidents_are_counted_by_the_bridges_own_rule(tmp_path: Path, capsys: p
     ("sensor2\n1\n", "sensor2", "no column 'timestamp'"),
     ("timestamp,sensor2\n", "sensor2", "no readings"),
     ("", "sensor2", "no column 'timestamp'"),
+    (f"timestamp,sensor2\n1,{'5' * 200_000}\n", "sensor2", "field larger than field limit"),
     ('{"v":1}\n', "sensor2", "line 1: no batch"),
     ('{"v":1,', "sensor2", "line 1: no batch")])
 def test_a_bad_file_is_refused_with_the_place(text: str, column: str, complaint: str, tmp_path: Path,
@@ -149,12 +161,14 @@ def test_a_bad_file_is_refused_with_the_place(text: str, column: str, complaint:
     assert code == 1 and not rows and complaint in err and str(path) in err
 
 
-def test_a_file_that_is_not_there_or_is_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_there_or_is_spoiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(tmp_path / "none.csv", capsys=capsys)
     assert code == 1 and "cannot be read" in err
-    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"timestamp,sensor2\n" * 100)[:-9])
-    code, _, err = run(tmp_path / "cut.gz", capsys=capsys)
-    assert code == 1 and "cannot be read" in err
+    whole = gzip.compress(b"timestamp,sensor2\n" * 100)
+    for spoiled_bytes in (whole[:-9], whole[:10] + b"\xff" * 9 + whole[19:]):
+        (tmp_path / "spoiled.gz").write_bytes(spoiled_bytes)
+        code, _, err = run(tmp_path / "spoiled.gz", capsys=capsys)
+        assert code == 1 and "spoiled.gz cannot be read" in err
 
 
 def test_a_mode_that_is_not_there(spoiled: tuple[Path, list[float]], capsys: pytest.CaptureFixture[str]) -> None:

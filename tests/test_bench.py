@@ -7,10 +7,11 @@ import pytest
 
 from contract import batch, numbers, payloads
 from edge_bridge.counters import Counters
+from edge_bridge.live_line import LiveLine
 from edge_bridge.packer import Packer
-from edge_bridge.rows import LiveLine, Rows
-from edge_bridge.schema import Store
+from edge_bridge.rows import Rows
 from edge_bridge.shipments import BACKFILL, Shipments
+from edge_bridge.store import Store
 from tests.bench import bare, delivery, load, report, soak
 from tests.bench.__main__ import main, measures
 from tests.bench.bridge_child import usage

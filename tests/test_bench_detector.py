@@ -10,7 +10,7 @@ from edge_bridge import settings
 from edge_bridge.counters import Counters
 from edge_bridge.detectors.compiler import kernel
 from edge_bridge.rows import Rows
-from edge_bridge.schema import Store
+from edge_bridge.store import Store
 from tests.bench import detector, detector_child, ingest, load
 from tests.bench.bridge_run import ROOT
 

@@ -2,65 +2,23 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException
 
-from edge_bridge.bridge import Bridge
-from edge_bridge.counters import Counters
+from edge_bridge import kafka_source
 from edge_bridge.inbox import Inbox
 from edge_bridge.kafka_source import KafkaSource
-from edge_bridge.outbox import Outbox
-from edge_bridge.schema import Store
-from tests.bridge_rig import until
-from tests.test_bridge_mqtt import chosen
-
-
-class Cluster:
-    """The mock cluster, and a producer to it."""
-
-    def __init__(self) -> None:
-        self._host = Producer({"test.mock.num.brokers": 1, "log_level": 3})
-        brokers = self._host.list_topics(timeout=10).brokers.values()
-        self.servers = ",".join(f"{b.host}:{b.port}" for b in brokers)
-        self._producer = Producer({"bootstrap.servers": self.servers})
-
-    def send(self, *values: bytes) -> None:
-        for value in values:
-            self._producer.produce("edge-data", value, key=b"camera-01")
-        assert self._producer.flush(10) == 0
+from tests.bridge_rig import chosen, until
+from tests.kafka_intake import Cluster, Intake
+from tests.outbox_rig import Source
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     yield Cluster()
-
-
-class Intake:
-    """Source, bridge and outbox in this process; acknowledging: False is a crash between commit and acknowledgement."""
-
-    def __init__(self, path: Path, cluster: Cluster, group: str, acknowledging: bool = True,
-                 topic: str = "edge-data") -> None:
-        self.store = Store(str(path))
-        self.counters = Counters(self.store)
-        inbox = Inbox()
-        self.source = KafkaSource(chosen(bootstrap_servers=cluster.servers, kafka_group=group,
-                                         kafka_topic=topic), inbox)
-        if not acknowledging:
-            self.source.acknowledge = lambda messages: None  # type: ignore[method-assign]
-        self.bridge = Bridge(inbox, Outbox(self.store, self.counters), None, topic="sensor/data", device_id="unnamed",
-                             committed=lambda first_id: None)
-        self.bridge.start()
-        self.source.start()
-
-    def events(self) -> list[tuple[str, str, bytes]]:
-        return list(self.store.read().execute("SELECT device, kafka, payload FROM events ORDER BY id"))
-
-    def close(self) -> None:
-        self.source.pause()
-        self.bridge.stop(3.0)
-        self.source.stop()
-        self.store.close()
 
 
 def event(n: int) -> bytes:
@@ -109,3 +67,90 @@ def test_a_missing_broker_is_told_once(tmp_path: Path, caplog: pytest.LogCapture
     source.pause()
     source.stop()
     assert [r.levelname for r in caplog.records if "no broker" in r.message].count("WARNING") == 1
+
+
+class Scripted:
+    """A consumer in librdkafka's place; `arriving` is what each poll and each consume brings, `away` what it says of
+    its broker."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options, self.arriving, self.away, self.closed = options, list[Any](), False, False
+
+    def subscribe(self, topics: list[str], on_assign: Any, on_revoke: Any) -> None:
+        self.assign = lambda: on_assign(self, [])
+
+    def assignment(self) -> list[Any]:
+        return []
+
+    def pause(self, partitions: list[Any]) -> None:
+        """There is none."""
+
+    resume = pause
+
+    def poll(self, timeout_s: float) -> Any:
+        self.assign()
+        return self.arriving.pop() if self.arriving else None
+
+    def consume(self, most: int, timeout_s: float) -> list[Any]:
+        return []
+
+    def list_topics(self, timeout: float) -> Any:
+        if self.away:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return SimpleNamespace(topics={"edge-data": None})
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def scripted(inbox: Inbox) -> tuple[KafkaSource, Scripted]:
+    made: list[Scripted] = []
+
+    def make(options: dict[str, Any]) -> Scripted:
+        made.append(Scripted(options))
+        return made[0]
+
+    return KafkaSource(chosen(bootstrap_servers="b", kafka_group="g"), inbox, make), made[0]
+
+
+def test_what_comes_while_the_inbox_is_full_is_not_passed_over() -> None:
+    """A partition that is assigned just then brings an event at once; the offset of the next would cover it."""
+    inbox = Inbox(max_waiting=1)
+    inbox.put(Source("events"), ("edge-data", 1, 1, 1), event(0), 1, 0)
+    source, consumer = scripted(inbox)
+    consumer.arriving.append(SimpleNamespace(
+        error=lambda: None, topic=lambda: "edge-data", partition=lambda: 0, offset=lambda: 7,
+        timestamp=lambda: (1, 1), value=lambda: event(1)))
+    source.start()
+    until(lambda: not consumer.arriving, "the assignment")
+    taken: list[int] = []
+    until(lambda: taken.extend(m.origin[2] for m in inbox.take(9, 0, 0.01)) or len(taken) == 2, "the event behind it")
+    source.pause()
+    source.stop()
+    assert taken == [1, 7] and consumer.closed
+
+
+def test_a_broker_that_was_away_for_a_moment_is_seen_again_though_no_event_comes(
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(kafka_source, "LOOK_S", 0.01)
+    caplog.set_level("DEBUG")
+    source, consumer = scripted(Inbox())
+    consumer.away = True
+    source.start()
+    consumer.assign()
+    assert source.connected
+    consumer.options["error_cb"](KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    until(lambda: caplog.text.count("still away") > 1, "two looks in vain")
+    assert not source.connected and caplog.text.count("no broker at b") == 1
+    consumer.away = False
+    until(lambda: source.connected, "the broker to be seen")
+    source.pause()
+    source.stop()
+
+
+def test_offsets_that_are_not_committed_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    _, consumer = scripted(Inbox())
+    consumer.options["on_commit"](None, [])
+    assert caplog.text == ""
+    consumer.options["on_commit"]("NOT_COORDINATOR", [])
+    assert "offsets not committed (NOT_COORDINATOR)" in caplog.text

@@ -18,25 +18,12 @@ from edge_bridge.counters import Counters
 from edge_bridge.inbox import Inbox, Message
 from edge_bridge.mqtt_source import MqttSource
 from edge_bridge.outbox import Outbox
-from edge_bridge.schema import Store
-from edge_bridge.settings import TABLE, Settings
-from tests.bridge_rig import BridgeProcess, Cloud, Mosquitto, Pi, until
+from edge_bridge.store import Store
+from tests.bridge_rig import BridgeProcess, Cloud, Mosquitto, Pi, chosen, until
+from tests.bridge_rig import broker as broker
+from tests.bridge_rig import cloud as cloud
 
 pytestmark = pytest.mark.needs("mosquitto")
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    made = Mosquitto(tmp_path / "mosquitto")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Cloud]:
-    made = Cloud(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -44,12 +31,6 @@ def pi(broker: Mosquitto) -> Iterator[Pi]:
     made = Pi(broker.port)
     yield made
     made.close()
-
-
-def chosen(**values: Any) -> Settings:
-    """Settings without looking at files."""
-    defaults = {s.name.lower(): s.read(s.default) for s in TABLE}
-    return Settings(**{**defaults, **values})
 
 
 class Intake:

@@ -1,53 +1,16 @@
 """Scoring on a real outbox: order, batches, restarts, a detector that fails or is slow, and every classification."""
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from contract import alerts, payloads
+from contract.batch import ANOMALY, UNCLASSIFIED
 from edge_bridge import detectors
 from edge_bridge.anomaly import Scorer
-from edge_bridge.detector_states import LARGE_CHARS, MOST_SINCE, DetectorStates
 from edge_bridge.detectors import UNUSUAL, Verdict
-from edge_bridge.rows import ANOMALY, UNCLASSIFIED
-from tests.test_outbox import Parts
-
-
-class Above:
-    """A detector that calls everything above 10 an anomaly, and keeps what it was given."""
-
-    seen: list[float]
-
-    def __init__(self) -> None:
-        self.seen = []
-
-    def update(self, value: float, at_ms: int) -> Verdict:
-        if value == 13:
-            raise ArithmeticError("it cannot bear 13")
-        self.seen.append(value)
-        return Verdict(value > 10, -value)
-
-    def state(self) -> str:
-        return ",".join(str(value) for value in self.seen)
-
-    def restore(self, state: str) -> None:
-        self.seen = [float(value) for value in state.split(",") if value]
-
-
-def scorer(parts: Parts, **options: Any) -> Scorer:
-    chosen = {"fields": ("sensor2",), "alert_all": False, "raised": lambda: None, **options}
-    return Scorer(parts.rows, Above, **chosen)
-
-
-def marks(parts: Parts) -> list[str | None]:
-    return [row.mark for row in parts.rows.read("readings", 0, 1 << 62, 100)]
-
-
-@pytest.fixture
-def parts(tmp_path: Path) -> Any:
-    opened = Parts(tmp_path / "outbox.db", scoring=True)
-    yield opened
-    opened.store.close()
+from tests.outbox_rig import Parts
+from tests.scoring_rig import Above, marks, scorer
+from tests.scoring_rig import parts as parts
 
 
 def test_rows_are_scored_in_order_and_marked_with_their_alerts(parts: Parts) -> None:
@@ -187,18 +150,6 @@ def test_rows_that_cannot_be_read_are_left_to_the_packer(parts: Parts) -> None:
     assert [int(c.value) for _, _, c in parts.rows.waiting_alerts(10)] == [40]
 
 
-def test_another_detectors_state_is_left_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    for make, value in ((detectors.factory("seed"), 0.5), (detectors.factory("forest"), 0.5), (Above, 20)):
-        parts = Parts(tmp_path / "outbox.db", scoring=True)
-        parts.commit(("a", value))
-        one = Scorer(parts.rows, make, fields=("sensor2",), alert_all=False, raised=lambda: None)
-        one.score_round()
-        assert not one._judges._failing
-        parts.store.close()
-    assert sum("begins anew" in record.message for record in caplog.records) == 2
-
-
 class Below(Above):
     """Calls everything below 5 an anomaly."""
 
@@ -221,48 +172,6 @@ def test_the_detector_is_changed_between_two_rounds(parts: Parts) -> None:
     assert one._judges._detectors["a", "sensor2"].seen == [1, 20], "each begins anew where the state is another's"
 
 
-class Large(Above):
-    """Its state is too large to be written with every round."""
-
-    def state(self) -> str:
-        return ",".join(str(value) for value in self.seen) + "," * LARGE_CHARS
-
-
-def test_of_a_large_state_only_what_came_since_is_written(tmp_path: Path) -> None:
-    written: list[int] = []
-    stored: dict[tuple[str, str], str] = {}
-    key, states, detector = ("a", "sensor2"), DetectorStates({}), Large()
-    for i in range(3 * MOST_SINCE):
-        detector.update(i % 10, i)
-        news = states.to_write(key, detector, [(i % 10, i)])
-        written.append(len(news.get(key, "")))
-        stored.update(news)
-        if i % 97 == 0:
-            again = DetectorStates(stored).restored(key, Large)
-            assert again.seen == detector.seen
-            states = DetectorStates(stored)
-            states.restored(key, Large)
-    assert sum(size > LARGE_CHARS for size in written) <= 4 and len(detector.seen) == 3 * MOST_SINCE
-
-
-@pytest.mark.parametrize("ends", ["it fails", "another is chosen"])
-def test_what_came_since_dies_with_its_detector(ends: str) -> None:
-    key, stored = ("a", "sensor2"), {}
-    states, detector = DetectorStates({}), Large()
-    for i in range(3):
-        detector.update(i, i)
-        stored.update(states.to_write(key, detector, [(i, i)]))
-    if ends == "it fails":
-        states.forget(key)
-        new: Above = Large()
-    else:
-        states = DetectorStates(stored)
-        new = states.restored(key, Above)
-    new.update(7, 7)
-    stored.update(states.to_write(key, new, [(7, 7)]))
-    assert DetectorStates(stored).restored(key, type(new)).seen == [7]
-
-
 def test_an_incident_gives_an_alert_its_reason_and_band(parts: Parts) -> None:
     one = Scorer(parts.rows, detectors.factory("forest"), fields=("sensor2",), alert_all=False, raised=lambda: None)
     parts.commit(*[("a", 0.5 + (i * 37 % 100 - 50) / 1000) for i in range(200)], ("a", 3))
@@ -275,14 +184,52 @@ def test_an_incident_gives_an_alert_its_reason_and_band(parts: Parts) -> None:
     assert classified.incident["state"] == "opened" and classified.score < 0
 
 
+class Banded(Above):
+    """Says what is normal from the second reading on; a stranger thing at 99."""
+
+    def update(self, value: float, at_ms: int) -> Verdict:
+        verdict = super().update(value, at_ms)
+        return verdict._replace(**{1: {}, 99: {"low": 0.0, "high": float("inf")}}.get(
+            int(value), {"low": value - 1 / 3, "high": value + 1}))
+
+
+def test_the_newest_verdict_says_what_is_normal_also_where_nothing_is_an_anomaly(parts: Parts) -> None:
+    one = Scorer(parts.rows, Banded, fields=("sensor2",), alert_all=False, raised=lambda: None)
+    parts.commit(("a", 1), ("b", 2))
+    one.score_round()
+    assert one.normal() == {"b": {"sensor2": (1.66667, 3.0)}}, "nothing is said of what has no band yet"
+    parts.commit(("a", 5), ("a", 4))
+    one.score_round()
+    first = one.normal()
+    assert first["a"] == {"sensor2": (3.66667, 5.0)}
+    for value in (13, 99, 1):  # the detector fails, tells what no number holds, knows no longer
+        parts.commit(("a", 4), ("b", value))
+        one.score_round()
+        assert one.normal() == {"a": {"sensor2": (3.66667, 5.0)}, "b": {}}
+    one.change_detector(Above)
+    parts.commit(("a", 4))
+    one.score_round()
+    assert one.normal() == {} and first["a"] == {"sensor2": (3.66667, 5.0)}
+
+
+def test_of_fields_judged_together_no_band_is_told(parts: Parts) -> None:
+    one = Scorer(parts.rows, Banded, fields=("sensor1+sensor2", "sensor2"), alert_all=True, raised=lambda: None)
+    parts.commit(*[("a", 5 + i * 37 % 100 / 100) for i in range(300)])
+    while one.score_round():
+        pass
+    [*_, (_, _, classified)] = parts.rows.waiting_alerts(1000)
+    assert classified.low is not None, "one reading's own band, by the other field of that reading"
+    assert set(one.normal()["a"]) == {"sensor2"}
+
+
 def test_a_detector_of_ones_own_is_named_by_module_and_class() -> None:
-    assert detectors.factory("tests.test_bridge_scoring:Above") is Above
+    assert detectors.factory("tests.scoring_rig:Above") is Above
     with pytest.raises(KeyError):
         detectors.factory("oracle")
     with pytest.raises(ImportError):
         detectors.factory("no_such_module:Above")
     with pytest.raises(AttributeError):
-        detectors.factory("tests.test_bridge_scoring:Between")
+        detectors.factory("tests.scoring_rig:Between")
 
 
 def test_an_alert_holds_no_number_that_the_cloud_could_not(parts: Parts) -> None:

@@ -10,10 +10,11 @@ from edge_bridge import status
 from edge_bridge.alarms import Alarms
 from edge_bridge.forecast import RATE_WINDOW_S, ROW_EXTRA_BYTES, Capacity, Rate, drain_eta_s
 from edge_bridge.receipts import Figures
+from edge_bridge.rows import EVERY_ID
 from edge_bridge.shipments import BACKFILL, LIVE
 from edge_bridge.status import STALE_S, STALLED_S, Ledger
 from tests.bridge_rig import ROOT
-from tests.test_outbox import Parts
+from tests.outbox_rig import Parts
 
 
 class Clock:
@@ -121,7 +122,7 @@ def test_the_outage_budget_is_what_is_left_at_the_present_rate(parts: Parts) -> 
         parts.commit(("a", 1))
         clock.now_s += 1
         told = one.status()
-    [row] = parts.rows.read("readings", 0, 1 << 62, 1)
+    [row] = parts.rows.read("readings", 0, EVERY_ID, 1)
     per_row = len(row.payload) + 1 + ROW_EXTRA_BYTES
     assert told["outage_budget_h"] == pytest.approx(10_000_000 / per_row / 3600, rel=0.01)
     used_bytes[0] = 9_999_999
@@ -176,6 +177,31 @@ def test_the_message_stays_below_128_kib_and_says_how_many_devices_it_leaves_out
     sent = json.loads(message)
     assert status.MOST_MESSAGE_BYTES * 0.9 < len(message) <= status.MOST_MESSAGE_BYTES
     assert len(sent["devices"]) + sent["devices_left_out"] == 2000 and sent["devices_left_out"] > 0
+
+
+@pytest.mark.parametrize("count", [1500, 2500, 10_000])
+def test_no_device_is_left_out_for_the_sake_of_anothers_band(parts: Parts, count: int) -> None:
+    counts = {"committed": 123_456, "delivered": 123_456}
+    bare = {f"pi-{n:05d}": counts for n in range(count)}
+    banded = {device: {**counts, "normal": {"sensor2": (0.312345, 0.687654)}} for device in bare}
+    told = ledger(parts).status()
+    without, message = (status.message({**told, "devices": devices}) for devices in (bare, banded))
+    sent = json.loads(message)
+    assert len(message) <= status.MOST_MESSAGE_BYTES
+    assert (list(sent["devices"]), sent["devices_left_out"]) == (
+        list(json.loads(without)["devices"]), json.loads(without)["devices_left_out"])
+    shown = [device for device, figures in sent["devices"].items() if "normal" in figures]
+    if not sent["devices_left_out"]:  # what is left of the room is used
+        assert 0 < len(shown) < count and len(message) > status.MOST_MESSAGE_BYTES * 0.95
+    assert shown == list(sent["devices"])[:len(shown)]
+
+
+def test_what_is_normal_is_told_of_the_devices_that_have_a_band(parts: Parts) -> None:
+    parts.commit(("a", 1), ("b", 2))
+    told = ledger(parts, normal=lambda: {"a": {"sensor2": (0.3, 0.7)}, "b": {}, "gone": {"sensor2": (1.0, 2.0)}})
+    devices = told.status()["devices"]
+    assert devices["a"]["normal"] == {"sensor2": (0.3, 0.7)} and "normal" not in devices["b"]
+    assert set(devices) == {"a", "b"}
 
 
 def test_an_alarm_is_logged_once_per_state(caplog: pytest.LogCaptureFixture) -> None:

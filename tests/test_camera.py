@@ -1,22 +1,20 @@
 """The camera, simulated and real, against librdkafka's mock cluster: exact counts, deliveries, clear failures."""
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from contract import payloads
 from device import camera
 from tests import drawn_people
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.bridge_rig import ROOT, until
+from tests.camera_rig import ended, received, start
 
 
 @pytest.fixture(scope="module")
@@ -25,33 +23,6 @@ def kafka() -> Iterator[str]:
     host = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": ""})
     yield ",".join(f"{broker.host}:{broker.port}" for broker in host.list_topics(timeout=10).brokers.values())
     host.flush(1)
-
-
-def start(bootstrap: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "device.camera", "--bootstrap", bootstrap, *arguments], text=True,
-                            cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out.splitlines()[-1] if out else "", err
-
-
-def received(bootstrap: str, topic: str, n: int) -> list[Message]:
-    """The n messages of a topic, fewer when they do not come within a minute."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "enable.auto.commit": False})
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-    messages: list[Message] = []
-    end = time.monotonic() + 60
-    while len(messages) < n and time.monotonic() < end:
-        message = consumer.poll(0.2)
-        if message is not None and message.error() is None:
-            messages.append(message)
-    late = consumer.poll(0.3)
-    assert late is None or late.error(), "more than were sent"
-    consumer.close()
-    return messages
 
 
 def test_a_run_sends_exactly_rate_times_seconds_and_all_are_confirmed(kafka: str, tmp_path: Path) -> None:
@@ -77,7 +48,8 @@ def test_an_event_is_what_the_contract_reads(kafka: str) -> None:
 
 
 def test_settings_come_from_the_environment(kafka: str) -> None:
-    run = start(kafka, "--count", "2", KAFKA_TOPIC="two", DEVICE_ID="hall", RATE="50")
+    empty = dict.fromkeys(("SOURCE", "EVERY", "SEED", "MODEL", "CONFIDENCE", "SPOOL", "SPOOL_MAX", "RECORD"), "")
+    run = start(kafka, "--count", "2", KAFKA_TOPIC="two", DEVICE_ID="hall", RATE="50", **empty)
     assert ended(run)[:2] == (0, "sent 2 events, 2 confirmed")
     assert {message.key() for message in received(kafka, "two", 2)} == {b"hall"}
 
@@ -92,10 +64,7 @@ def test_unconfirmed_events_are_counted_and_the_exit_code_says_so() -> None:
 def test_a_signal_ends_an_endless_run_with_all_confirmed(number: int, kafka: str, tmp_path: Path) -> None:
     record = tmp_path / "camera.jsonl"
     run = start(kafka, "--rate", "50", "--topic", "endless", "--record", str(record))
-    end = time.monotonic() + 20
-    while not (record.exists() and len(record.read_text().splitlines()) >= 5):
-        assert time.monotonic() < end and run.poll() is None
-        time.sleep(0.02)
+    until(lambda: record.exists() and len(record.read_text().splitlines()) >= 5, "events to be made")
     run.send_signal(number)
     code, last_line, err = ended(run)
     n = len(record.read_text().splitlines())
@@ -103,13 +72,20 @@ def test_a_signal_ends_an_endless_run_with_all_confirmed(number: int, kafka: str
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (["--rate", "0"], "--rate is 0"), (["--device-id", "a/b"], "bad device id"),
+    (["--rate", "0", "--every", "0"], "--rate is 0"), (["--every", "0", "--device-id", "a/b"], "bad device id"),
     (["--count", "1", "--seconds", "1"], "at most one"), (["--every", "0"], "1 frame or more"),
+    (["--count", "0"], "--count is 0"), (["--seconds", "-1"], "--seconds is -1"),
     (["--spool-max", "0"], "1 event or more"), (["--confidence", "1"], "between 0 and 1"),
 ])
 def test_faulty_settings_are_refused(arguments: list[str], said: str) -> None:
     code, _, err = ended(start("127.0.0.1:1", *arguments))
     assert code == 2 and said in err
+
+
+def test_a_record_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, _, err = ended(start("127.0.0.1:1", "--count", "1", "--wait", "0", "--record", str(tmp_path / "file" / "r")))
+    assert code == 1 and "camera: cannot go on" in err and "--record" in err and "Traceback" not in err
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from tests import kafka_rig
 from tests.bridge_rig import until
-from tests.test_camera import received, start
+from tests.camera_rig import received, start
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -1,11 +1,11 @@
 """The camera's spool and its way to Kafka, against librdkafka's mock cluster: away, back, restarted, full, killed."""
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, Producer
@@ -14,31 +14,10 @@ from device.camera import Camera
 from device.eyes.outlet import MOST_IN_FLIGHT, Outlet, new_producer
 from device.spool import Spool, SpoolError
 from tests.bridge_rig import ROOT, free_port, until
-from tests.test_camera import ended, received, start
+from tests.camera_rig import Belt, ended, received, start
 
 NOWHERE = "127.0.0.1:1"
 MockKafka = Callable[[], tuple[Producer, str]]
-
-
-class Belt:
-    """Stands for a Producer: holds what was produced until `answer` delivers or refuses it."""
-
-    def __init__(self) -> None:
-        self.held: list[tuple[bytes, Callable[[Any, Any], None]]] = []
-        self.delivered: list[bytes] = []
-
-    def produce(self, topic: str, value: bytes, key: bytes, on_delivery: Callable[[Any, Any], None]) -> None:
-        self.held.append((value, on_delivery))
-
-    def poll(self, wait_s: float) -> int:
-        return 0
-
-    def answer(self, count: int = 1 << 30, error: KafkaError | None = None) -> None:
-        now, self.held = self.held[:count], self.held[count:]
-        for value, on_delivery in now:
-            if error is None:
-                self.delivered.append(value)
-            on_delivery(error, None)
 
 
 def outlet(path: Path | str, belt: Belt, most: int = 1000) -> Outlet:
@@ -104,6 +83,18 @@ def test_a_full_spool_drops_the_oldest_and_counts_them_once(tmp_path: Path, capl
     assert two.dropped == 0, "a run counts its own"
 
 
+def test_a_spool_that_cannot_be_closed_takes_nothing_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Full(Spool):
+        def close(self) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    belt = Belt()
+    one = Outlet(belt, "edge-data", "camera-01", Full(str(tmp_path / "spool.db")))  # type: ignore[arg-type]
+    one.put("event 0")
+    belt.answer()
+    assert one.finish(0) and "disk is full" in caplog.text
+
+
 def test_a_refused_event_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("device.eyes.outlet.AGAIN_S", 0.0)
     belt = Belt()
@@ -116,6 +107,19 @@ def test_a_refused_event_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one.serve()
     belt.answer()
     assert belt.delivered == [b"b", b"a"] and one.finish(0)
+
+
+def test_a_refused_event_that_the_bound_dropped_is_replaced_by_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device.eyes.outlet.AGAIN_S", 0.0)
+    belt = Belt()
+    one = outlet(":memory:", belt, most=2)
+    one.put("a")
+    one.put("b")
+    belt.answer(1, KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    one.put("c")
+    belt.answer()
+    one.serve()
+    assert not belt.held and belt.delivered == [b"b", b"c"] and (one.dropped, one.waiting) == (1, 0)
 
 
 def test_a_full_disk_is_waited_for_and_ends_with_words_when_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

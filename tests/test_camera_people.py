@@ -100,9 +100,10 @@ def test_weak_detections_go_on_but_never_begin() -> None:
     assert [scene.see(box(100, confidence=0.1)) for _ in range(30)] == [1] * 30
 
 
-def test_two_who_cross_stay_two() -> None:
+@pytest.mark.parametrize("apart", [30, 5])
+def test_two_who_cross_stay_two_however_close(apart: int) -> None:
     scene = Scene()
-    counts = [scene.see(box(100 + 8 * n, 100), box(300 - 8 * n, 130)) for n in range(25)]
+    counts = [scene.see(box(100 + 8 * n, 100), box(300 - 8 * n, 100 + apart)) for n in range(25)]
     assert counts[3:] == [2] * 22
 
 

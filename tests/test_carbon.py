@@ -27,12 +27,11 @@ from edge_bridge.shipments import ALERTS, BACKFILL, LIVE
 from edge_bridge.upkeep import SLACK_PAGES, Upkeep
 from local_cloud.gateway.shadows import Asked
 from tests.bridge_rig import THING, BridgeProcess, Cloud, Mosquitto, Pi, until
-from tests.test_carbon_sources import Server
-from tests.test_outbox import Parts
-from tests.test_uplink import Line
+from tests.carbon_rig import HOUR_S, Server
+from tests.outbox_rig import Parts
+from tests.uplink_rig import Line
 
 MIDNIGHT_S = 1_795_305_600.0  # 2026-11-22
-HOUR_S = 3600.0
 
 
 class Site:

@@ -7,22 +7,14 @@ from typing import Any
 import pytest
 
 from device import camera
-from device.eyes import sources
 from device.eyes.carbon import MOST_AGE_S, Told
 from device.eyes.watch import Watch
 from edge_bridge.health import HealthServer, Newest
 from edge_bridge.metrics import Metrics
 from tests.bridge_rig import until
-from tests.test_camera_watch import Reader, Reel
-from tests.test_carbon_sources import Server
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    one = Server()
-    yield one
-    one.http.shutdown()
-    one.http.server_close()
+from tests.camera_rig import Reader, Reel
+from tests.carbon_rig import Server
+from tests.carbon_rig import server as server
 
 
 @pytest.fixture
@@ -75,20 +67,18 @@ def test_what_was_said_long_ago_does_not_count(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("share", "looked_at"), [(1.0, 40), (0.5, 20), (0.25, 10), (0.1, 4)])
-def test_a_live_source_looks_at_its_share(monkeypatch: pytest.MonkeyPatch, share: float, looked_at: int) -> None:
-    monkeypatch.setattr(sources, "opened", lambda source: Reel(*[2] * 40))
-    watch = Watch("0", Reader(), None, 1e6, None, lambda: share)
+def test_a_live_source_looks_at_its_share(share: float, looked_at: int) -> None:
+    watch = Watch(Reel(*[2] * 40), Reader(), None, 1e6, None, lambda: share)
     counts = [count for count in watch.counts(threading.Event()) if count is not None]
     assert abs(watch.frames - looked_at) <= 1 and watch.frames + watch.passed == 40
     assert set(counts) == {2}, "what is seen stays what it is"
     assert (f"{watch.passed} passed over" in watch.summary()) == (share < 1)
 
 
-def test_files_are_looked_at_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_looked_at_as_ever() -> None:
     reel = Reel(*[2] * 10)
-    monkeypatch.setattr(reel, "live", False)
-    monkeypatch.setattr(sources, "opened", lambda source: reel)
-    watch = Watch("a file", Reader(), None, 1e6, None, lambda: 0.1)
+    reel.live = False
+    watch = Watch(reel, Reader(), None, 1e6, None, lambda: 0.1)
     assert len([count for count in watch.counts(threading.Event()) if count is not None]) == 10 and watch.passed == 0
 
 

@@ -1,31 +1,23 @@
-"""Providers of carbon intensities: each read from a real local server, well and badly answered; files; the cache."""
+"""Providers of carbon intensities: each read from a real local server, well and badly answered; files; settings."""
 import json
-import logging
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from edge_bridge import carbon_curve, carbon_fetch, carbon_sources, settings
-from edge_bridge.carbon_curve import SCHEDULE, BadCurve, Curve, from_text
-from edge_bridge.carbon_feed import EVERY_S, JITTER_S, Feed
+from edge_bridge.carbon_curve import SCHEDULE, BadCurve, from_text
 from edge_bridge.carbon_fetch import MOST_BYTES, NoAnswer, get_json
 from edge_bridge.carbon_sources import PROVIDERS, ask, chosen
 from edge_bridge.settings import SettingsError
+from tests.carbon_rig import HOUR_S, NOON_S, Server
+from tests.carbon_rig import server as server
+from tests.doctor_rig import tls_context
 
-NOON_S = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
-HOUR_S = 3600.0
 CHARTS = {"unix_seconds": [NOON_S - 900, NOON_S, NOON_S + 900, NOON_S + 1800], "co2eq": [310.5, 320.25, None, None],
           "co2eq_forecast": [None, 1, 330, None]}
 UK = {"data": [{"from": "2026-11-22T12:00Z", "to": "2026-11-22T12:30Z",
@@ -35,48 +27,6 @@ UK = {"data": [{"from": "2026-11-22T12:00Z", "to": "2026-11-22T12:30Z",
 UK_REGION = {"data": [{"regionid": 13, "data": [{"from": "2026-11-22T12:00Z", "to": "2026-11-22T12:30Z",
                                                  "intensity": {"forecast": 150, "index": "low"}}]}]}
 MAPS = {"zone": "DE", "carbonIntensity": 302, "datetime": "2026-11-22T12:00:00.000Z", "isEstimated": True}
-
-
-class Server:
-    """A provider on this machine: answers every question with `answer`, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.answer: Callable[[BaseHTTPRequestHandler], None] = self.json({})
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.asked.append((self.path, dict(self.headers)))
-                server.answer(self)
-
-            def log_message(self, *_: Any) -> None:
-                """Not here."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
-
-    @staticmethod
-    def json(body: Any, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-        def answer(handler: BaseHTTPRequestHandler) -> None:
-            text = body if isinstance(body, bytes) else json.dumps(body).encode()
-            handler.send_response(status)
-            for name, value in headers.items():
-                handler.send_header(name, value)
-            handler.send_header("Content-Length", str(len(text)))
-            handler.end_headers()
-            handler.wfile.write(text)
-        return answer
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    one = Server()
-    yield one
-    one.http.shutdown()
-    one.http.server_close()
 
 
 @pytest.mark.parametrize(("source", "answer", "path", "points"), [
@@ -93,7 +43,6 @@ def test_a_provider_is_asked_and_read(server: Server, source: str, answer: Any, 
     [(asked, headers)] = server.asked
     assert asked == path
     assert ("the-key" in headers.values()) == (headers.get("auth-token") == "the-key") == source.startswith("elec")
-
 
 
 @pytest.mark.parametrize(("source", "answer"), [
@@ -148,32 +97,20 @@ def test_nobody_there_is_no_answer() -> None:
         get_json("http://127.0.0.1:1/x", {})
 
 
-def self_signed(directory: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    certificate = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-                   .serial_number(7).not_valid_before(datetime.now(UTC) - timedelta(days=1))
-                   .not_valid_after(datetime.now(UTC) + timedelta(days=1))
-                   .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-                   .sign(key, hashes.SHA256()))
-    (directory / "c.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (directory / "k.pem").write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return directory / "c.pem", directory / "k.pem"
-
-
 def test_only_a_trusted_certificate_is_believed(server: Server, tmp_path: Path) -> None:
-    certificate, key = self_signed(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    server.http.socket = tls_context(tmp_path, "localhost").wrap_socket(server.http.socket, server_side=True)
     server.answer = server.json(UK)
     url = f"https://localhost:{server.http.server_address[1]}"
     with pytest.raises(NoAnswer, match="CERTIFICATE_VERIFY_FAILED"):
         ask(chosen("uk") or pytest.fail(), url)
     assert server.asked == []
-    trusted = ssl.create_default_context(cafile=str(certificate))
+    trusted = ssl.create_default_context(cafile=str(tmp_path / "localhost.crt"))
     assert ask(chosen("uk") or pytest.fail(), url, trust=trusted).g == [263.0, 270.0]
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_every_provider_is_reached_by_https(name: str) -> None:
+    assert PROVIDERS[name].base.startswith("https://") and not carbon_fetch.base_fault(PROVIDERS[name].base)
 
 
 # --- files and curves
@@ -197,136 +134,20 @@ def test_a_schedule_holds_every_day() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "time,gCO2\n", "a\nb\n", "12:00,200\n2026-11-22T12:00:00Z,3\n", "12:00,-1\n",
-                                  "12:00,x\n", "12:00,99999\n", "[1, 2]", "[[1, null]]", "[" * 100_000, "1e99,3\n"])
+                                  "12:00,x\n", "12:00,99999\n", "[1, 2]", "[[1, null]]", "[" * 100_000, "1e99,3\n",
+                                  "\u00b2:00,3\n"])
 def test_a_file_that_has_none_is_refused(text: str) -> None:
     with pytest.raises(BadCurve):
         from_text(text)
 
 
-# --- the feed
-
-class Times:
-    def __init__(self) -> None:
-        self.s = NOON_S
-
-    def __call__(self) -> float:
-        return self.s
-
-
-class Fed:
-    """A feed of a source whose answers are given here, under a clock that is set."""
-
-    def __init__(self, cache: Path, name: str = "uk") -> None:
-        self.times, self.asked = Times(), 0
-        self.answers: Any = Curve({NOON_S: 250.0})
-        self._name, self._cache = name, cache
-        self.feed = self.new()
-
-    def new(self) -> Feed:
-        return Feed(chosen(self._name) or pytest.fail(), self.ask, ("schedule", carbon_curve.built_in()), self._cache,
-                    6 * HOUR_S, self.times, self.times)
-
-    def ask(self, source: Any) -> Curve:
-        self.asked += 1
-        if isinstance(self.answers, Exception):
-            raise self.answers
-        found: Curve = self.answers
-        return found
-
-
-@pytest.fixture
-def fed(tmp_path: Path) -> Fed:
-    return Fed(tmp_path / "cache.json")
-
-
-def test_a_source_is_asked_every_quarter_of_an_hour_at_most(fed: Fed) -> None:
-    asked_s = []
-    for _ in range(4 * 3600):
-        before = fed.asked
-        fed.feed.refresh()
-        asked_s += [fed.times.s] if fed.asked > before else []
-        fed.times.s += 1
-    gaps = [b - a for a, b in pairwise(asked_s)]
-    assert len(gaps) >= 13 and min(gaps) >= EVERY_S and max(gaps) <= EVERY_S + JITTER_S + 1 and len(set(gaps)) > 1
-
-
-def test_a_source_that_fails_counts_for_its_hours_then_the_schedule(fed: Fed, caplog: Any) -> None:
-    caplog.set_level(logging.INFO)
-    fed.feed.refresh()
-    assert fed.feed.now()[:2] == (250.0, "uk") and fed.feed.now().measured
-    fed.answers = NoAnswer("it answered 500")
-    for hours in (1, 2, 3, 4, 5, 6):
-        fed.times.s = NOON_S + hours * HOUR_S
-        fed.feed.refresh()
-        assert fed.feed.now().g_per_kwh == 250.0
-    fed.times.s += 1
-    held = fed.feed.now()
-    assert held.source == "schedule (uk is too old)" and not held.measured and held.g_per_kwh == SCHEDULE[18]
-    assert [r.levelname for r in caplog.records] == ["WARNING"], "said once"
-    fed.answers = Curve({fed.times.s: 90.0})
-    fed.times.s += EVERY_S + JITTER_S
-    fed.feed.refresh()
-    assert fed.feed.now()[:2] == (90.0, "uk") and caplog.records[-1].levelname == "INFO"
-
-
-def test_a_provider_that_repeats_an_old_intensity_is_too_old(fed: Fed) -> None:
-    fed.feed.refresh()
-    fed.times.s += 6 * HOUR_S + 1
-    fed.feed.refresh()
-    assert fed.asked == 2 and not fed.feed.now().measured
-
-
-def test_one_that_never_answered_is_said(fed: Fed) -> None:
-    fed.answers = BadCurve("nothing")
-    fed.feed.refresh()
-    assert fed.feed.now().source == "schedule (uk has said nothing)"
-
-
-def test_single_intensities_make_a_day(fed: Fed) -> None:
-    for hour in range(40):
-        fed.times.s = NOON_S + hour * HOUR_S
-        fed.answers = Curve({fed.times.s: 100.0 + hour})
-        fed.feed.refresh()
-        assert bool(fed.feed.now().day) == (hour >= 8), "the morning alone is no day"
-    assert fed.feed.now().day == [100.0 + hour for hour in range(15, 40)]
-
-
-def test_a_restart_goes_on_with_the_cache_and_asks_nobody(fed: Fed) -> None:
-    fed.feed.refresh()
-    fed.times.s += 600
-    again = fed.new()
-    again.refresh()
-    assert fed.asked == 1 and again.now().g_per_kwh == 250.0
-    fed.times.s += 301
-    again.refresh()
-    assert fed.asked == 2
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"source": "uk"}', "x" * 300_000, '{"source":"uk","points":[[1,"a"]],'
-                                  '"daily":false,"got":1,"asked":1}'])
-def test_a_cache_that_cannot_be_read_is_made_anew(tmp_path: Path, text: str) -> None:
-    (tmp_path / "cache.json").write_text(text)
-    one = Fed(tmp_path / "cache.json")
-    one.feed.refresh()
-    assert one.asked == 1 and one.feed.now().g_per_kwh == 250.0
-    assert json.loads((tmp_path / "cache.json").read_text())["points"] == [[NOON_S, 250.0]]
-    assert [path.name for path in tmp_path.iterdir()] == ["cache.json"]
-
-
-def test_the_cache_of_another_source_is_not_taken(fed: Fed, tmp_path: Path) -> None:
-    fed.feed.refresh()
-    other = Fed(tmp_path / "cache.json", "uk:13")
-    other.answers = NoAnswer("away")
-    other.feed.refresh()
-    assert not other.feed.now().measured
-
-
-def test_a_clock_that_was_set_back_does_not_stop_the_asking(fed: Fed) -> None:
-    fed.feed.refresh()
-    fed.times.s -= 5 * HOUR_S
-    again = fed.new()
-    again.refresh()
-    assert fed.asked == 2
+def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "curve").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadCurve, match="no text"):
+        ask(chosen(f"file:{tmp_path / 'curve'}") or pytest.fail())
+    (tmp_path / "curve").write_bytes(b"12:00,1\n" * 200_000)
+    with pytest.raises(BadCurve, match="is over"):
+        ask(chosen(f"file:{tmp_path / 'curve'}") or pytest.fail())
 
 
 # --- settings
@@ -370,17 +191,3 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_told(key: str) -> None:
     with pytest.raises(OSError, match="CARBON_KEY") as refusal:
         carbon_sources.key(key, "")
     assert "s3cr" not in str(refusal.value)
-
-
-def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "curve").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadCurve, match="no text"):
-        ask(chosen(f"file:{tmp_path / 'curve'}") or pytest.fail())
-    (tmp_path / "curve").write_bytes(b"12:00,1\n" * 200_000)
-    with pytest.raises(BadCurve, match="is over"):
-        ask(chosen(f"file:{tmp_path / 'curve'}") or pytest.fail())
-
-
-@pytest.mark.parametrize("name", sorted(PROVIDERS))
-def test_every_provider_is_reached_by_https(name: str) -> None:
-    assert PROVIDERS[name].base.startswith("https://") and not carbon_fetch.base_fault(PROVIDERS[name].base)

@@ -8,16 +8,19 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import paho.mqtt.client as paho
 import pytest
 import yaml
 
 from contract import payloads
-from deploy import compose_env
+from deploy import compose_env, env_file, provision_identity
 from deploy.processes import listening
+from deploy.target import Target
 from edge_bridge import settings
+from infra.settings import read
 from tests import kafka_rig
 from tests.bridge_rig import free_port, until
 from tests.compose_model import COMPOSE, ROOT, Missing, interpolated, model, read_by_compose
@@ -105,6 +108,13 @@ def test_the_bridge_is_told_what_it_knows(services: dict[str, dict[str, Any]]) -
     assert environment["BOOTSTRAP_SERVERS"] == "kafka:29092" and environment["IOT_ENDPOINT"] == "local-cloud"
     assert services["bridge"]["depends_on"]["local-cloud"] == {"condition": "service_healthy", "required": False}
     assert model({"DETECTOR": "seed"})["services"]["bridge"]["environment"]["DETECTOR"] == "seed"
+
+
+def test_all_that_provisioning_tells_the_bridge_reaches_its_container() -> None:
+    """RECEIPTS=off among it: a bridge that waits for receipts nobody sends would send everything again for ever."""
+    place = SimpleNamespace(gateway=lambda: ("host", 8883), settings=read({"receipts": "off"}, "1"))
+    told = provision_identity.environment(cast(Target, place), "EdgeCloudAWS")
+    assert told["RECEIPTS"] == "off" and set(told) <= set(compose_env.FROM_BRIDGE_ENV)
 
 
 def test_the_bridge_takes_the_environment_of_both_targets(tmp_path: Path) -> None:
@@ -202,7 +212,7 @@ def test_both_broker_configurations_differ_in_the_logins_alone() -> None:
 def broker_with_logins(tmp_path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(port, the env file) of a real Mosquitto with deploy/mosquitto-logins.conf and the files of compose-env."""
     assert compose_env.main(["--file", str(tmp_path / ".env"), "--certs", str(tmp_path), "--logins"]) == 0
-    made, port = compose_env.read(tmp_path / ".env"), free_port()
+    made, port = env_file.read(tmp_path / ".env"), free_port()
     conf = tmp_path / "mosquitto.conf"
     text = (ROOT / "deploy" / "mosquitto-logins.conf").read_text()
     text = text.replace("listener 1884", f"listener {port} 127.0.0.1")
@@ -279,16 +289,16 @@ def test_the_simulated_pi_makes_readings_of_the_contract(services: dict[str, dic
 def test_the_env_file_is_private_and_keeps_what_it_had(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     assert compose_env.main(["--file", str(path), "--certs", str(tmp_path)]) == 0
-    first = compose_env.read(path)
+    first = env_file.read(path)
     assert len(first["GRAFANA_ADMIN_PASSWORD"]) >= 20
     if os.name == "posix":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text(path.read_text() + "API_PORT=5050\n")
     assert compose_env.main(["--file", str(path), "--certs", str(tmp_path)]) == 0
-    assert compose_env.read(path) == {**first, "API_PORT": "5050"}
+    assert env_file.read(path) == {**first, "API_PORT": "5050"}
     other = tmp_path / "other"
     assert compose_env.main(["--file", str(other), "--certs", str(tmp_path)]) == 0
-    assert compose_env.read(other)["GRAFANA_ADMIN_PASSWORD"] != first["GRAFANA_ADMIN_PASSWORD"]
+    assert env_file.read(other)["GRAFANA_ADMIN_PASSWORD"] != first["GRAFANA_ADMIN_PASSWORD"]
 
 
 def test_aws_takes_over_what_provisioning_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,16 +309,19 @@ def test_aws_takes_over_what_provisioning_left(tmp_path: Path, capsys: pytest.Ca
     (certs / "bridge.env").write_text("# x\nTHING=Mill\nIOT_ENDPOINT=a-ats.iot.eu-north-1.amazonaws.com\n"
                                       "RULE_READINGS=plant_readings\nCERTS=/elsewhere\n")
     assert compose_env.main(["--file", str(path), "--certs", str(certs), "--target", "aws"]) == 0
-    made = compose_env.read(path)
+    made = env_file.read(path)
     assert (made["THING"], made["RULE_READINGS"]) == ("Mill", "plant_readings")
     assert made["CERTS_FROM"] == str(certs.resolve())
     bridge = model(made)["services"]["bridge"]
     assert bridge["environment"]["IOT_ENDPOINT"].startswith("a-ats") and "CERTS" not in made
+    (certs / "bridge.env").write_text("THING=Mill\nIOT_ENDPOINT=b-ats\n")
+    assert compose_env.main(["--file", str(path), "--certs", str(certs), "--target", "aws"]) == 0
+    assert "RULE_READINGS" not in env_file.read(path), "of what was provisioned before"
     assert compose_env.main(["--file", str(path), "--certs", str(certs), "--target", "local"]) == 0
-    assert "IOT_ENDPOINT" not in compose_env.read(path)
+    assert "IOT_ENDPOINT" not in env_file.read(path)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git tells what is ignored")
 def test_what_is_made_is_never_committed() -> None:
-    for path in ("deploy/.env", "certs/lan/passwd", "certs/bridge.env"):
+    for path in ("deploy/.env", "deploy/..env.partial", "certs/lan/passwd", "certs/bridge.env"):
         assert subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT).returncode == 0, path

@@ -1,24 +1,17 @@
-"""The contract: numbers, payloads, topics, routes and roll-ups against their golden examples; all of it Python 3.5."""
-import ast
+"""The contract: numbers, payloads, topics, routes and roll-ups against their golden examples."""
 import importlib
 import json
-import subprocess
-import sys
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-import parso
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contract import batch, numbers, payloads, rollups, routes, topics
 from contract.errors import BadPayload
-from tests.cloud_tables import EXAMPLES, T0_MS, row
+from tests.messages import EXAMPLES, T0_MS, row
 from tests.number_strategies import exact_numbers, too_large, too_long, too_small
-
-ROOT = EXAMPLES.parent.parent
 
 
 def example(name: str) -> bytes:
@@ -132,6 +125,7 @@ def test_dumps_refuses_binary_floats() -> None:
     (reading(spool="s"), "bad spool"),
     (reading(spool="s", seq=1, first=2), "bad spool"),
     (reading(spool="s" * 65, seq=1, first=1), "bad spool"),
+    (reading(spool="", seq=1, first=1), "bad spool"),
     (reading(nested=[[[[[[[[[1]]]]]]]]]), "nested too deeply"),
     (reading(nested={"deep": 10 ** 34 + 1}), "number out of range"),
     (reading(**{f"f{i}": i for i in range(300)}), "too many fields"),
@@ -170,6 +164,16 @@ def test_a_timestamp_is_understood(timestamp: Any, at_ms: int) -> None:
 def test_a_bad_timestamp_is_refused(timestamp: Any) -> None:
     with pytest.raises(BadPayload, match="bad timestamp"):
         payloads.at_ms(timestamp)
+
+
+def test_many_payloads_are_read_again_as_each_alone() -> None:
+    raws = [b'{"timestamp": 1.50, "sensor2": 0.50, "note": ["a", {"b": 1.0}]}',
+            b' {"timestamp":"2026-11-22T10:00:00Z","sensor2":1}\n',
+            b'{"timestamp": 3, "sensor2": 1e3, "spool": "s", "seq": 5, "first": 4, "caf\\u00e9": 2}']
+    assert payloads.read_again(raws) == [payloads.read(raw) for raw in raws]
+    for bad in (b"{", b"[1]", b'{"timestamp": 1, "sensor2": 1}, {"timestamp": 2, "sensor2": 2}', b'{"timestamp": 1}'):
+        with pytest.raises(BadPayload):
+            payloads.read_again([raws[0], bad])
 
 
 # --- topics and routes
@@ -222,61 +226,3 @@ def test_totals_are_exact_and_do_not_depend_on_how_rows_are_batched(parts: list[
     merged = {key: rollups.merge(first[key], second[key]) if key in first and key in second else
               first.get(key) or second[key] for key in {**first, **second}}
     assert merged == whole
-
-
-# --- Python 3.5
-
-def on_the_pi() -> list[Path]:
-    """contract/ and what device/publisher.py imports of device/, itself included."""
-    found, waiting = set((ROOT / "contract").glob("*.py")), [ROOT / "device" / "publisher.py"]
-    while waiting:
-        path = waiting.pop()
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "device":
-                named = [node.module.split(".")[1]] if "." in node.module else [alias.name for alias in node.names]
-                paths = [ROOT / "device" / f"{name}.py" for name in named]
-                waiting += [path for path in paths if path.exists() and path not in found]
-    return sorted(found)
-
-
-def faults_in_35(text: str) -> list[str]:
-    """What the grammar of Python 3.5 has against a module."""
-    grammar = parso.load_grammar(version="3.5")
-    return [f"line {issue.start_pos[0]}: {issue.message}" for issue in grammar.iter_errors(grammar.parse(text))]
-
-
-def vermin(*paths: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", "import sys; from vermin import main; sys.exit(main())", "--no-tips",
-                           "-t=3.5-", "-vvv", *map(str, paths)],
-                          capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_what_runs_on_the_pi_is_python_35() -> None:
-    files = on_the_pi()
-    assert len(files) > 9 and ROOT / "device" / "publisher.py" in files
-    faults = [f"{path.relative_to(ROOT)} {fault}" for path in files for fault in faults_in_35(path.read_text("utf-8"))]
-    assert not faults, "\n".join(faults)
-    done = vermin(*files)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("text", ("x = f'{1}'\n", "x: int = 1\n", "def f(**kw,):\n    pass\n", "x = 1_000\n"))
-def test_newer_syntax_is_seen(text: str) -> None:
-    assert faults_in_35(text)
-
-
-def test_newer_modules_are_seen(tmp_path: Path) -> None:
-    module = tmp_path / "newer.py"
-    module.write_text("import secrets\n")
-    assert vermin(module).returncode == 1
-
-
-def test_many_payloads_are_read_again_as_each_alone():
-    raws = [b'{"timestamp": 1.50, "sensor2": 0.50, "note": ["a", {"b": 1.0}]}',
-            b' {"timestamp":"2026-11-22T10:00:00Z","sensor2":1}\n',
-            b'{"timestamp": 3, "sensor2": 1e3, "spool": "s", "seq": 5, "first": 4, "caf\\u00e9": 2}']
-    assert payloads.read_again(raws) == [payloads.read(raw) for raw in raws]
-    for bad in (b"{", b"[1]", b'{"timestamp": 1, "sensor2": 1}, {"timestamp": 2, "sensor2": 2}', b'{"timestamp": 1}'):
-        with pytest.raises(BadPayload):
-            payloads.read_again([raws[0], bad])

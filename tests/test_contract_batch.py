@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from contract import alerts, batch, numbers, payloads
 from contract.errors import BadPayload
-from tests.cloud_tables import EXAMPLES, OUTBOX, T0_MS, anomaly, sealed
+from tests.messages import EXAMPLES, OUTBOX, T0_MS, anomaly, sealed
 from tests.number_strategies import exact_numbers
 
 

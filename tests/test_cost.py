@@ -1,5 +1,6 @@
 """What a reading costs: the bars of docs/cost.md, that page itself, and the report that the demo ends with."""
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,18 @@ import pytest
 
 from contract import batch, numbers
 from deploy import cost, cost_design, cost_page, cost_report
-from deploy.cost_cloud import grouped
+from deploy.cost_cloud import Cloud, grouped
 from deploy.cost_messages import alert_message, events_message, one_alert, status_message
 from deploy.cost_meters import API, EVENTS, LINK, READINGS, RECEIPTS, STANDING, STATUS, Lines, naive
 from deploy.cost_scale import SIZES, size
 from deploy.cost_site import Site, drive, payload, rows, sealed
-from lambdas import table
+from deploy.cost_tables import tables
+from infra.errors import SynthesisFault
+from infra.settings import read
+from lambdas import table, table_devices
+from local_cloud import assembly as local_assembly
 from local_cloud.cost import prices
+from local_cloud.deployer import check
 from tests.synthesized import assembly, resources
 
 PRICES = prices.load()
@@ -76,13 +82,10 @@ def test_larger_batches_cost_less_and_every_batch_is_receipted(design: cost_desi
 def test_a_drive_leaves_the_functions_as_they_were(design: cost_design.Design) -> None:
     clients = dict(table.CLIENTS)
     drive(Site(seconds=10), design, PRICES)
-    assert clients == table.CLIENTS and not table._known_devices
+    assert clients == table.CLIENTS and not table_devices.KNOWN
 
 
 def test_a_handler_that_fails_stops_the_calculation(design: cost_design.Design) -> None:
-    from deploy.cost_cloud import Cloud
-    from deploy.cost_tables import tables
-
     with tables(design.tables(), {}) as at:
         cloud = Cloud(READINGS, design, PRICES, at, lines=Lines(), line=READINGS, receipts=RECEIPTS)
         with pytest.raises(RuntimeError, match="persist did not take"):
@@ -200,8 +203,6 @@ def test_the_report_says_a_months_dollars_and_the_share(ran: cost_report.Ran, de
 
 
 def test_a_report_without_readings_is_refused(ran: cost_report.Ran, design: cost_design.Design) -> None:
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match="no readings"):
         cost_report.report({"rows": [], "monthly": []}, replace(ran, readings=[]), design, PRICES)
 
@@ -221,9 +222,6 @@ def test_a_budget_tells_by_email_from_where_cloudformation_has_budgets() -> None
 
 
 def test_a_budget_runs_in_the_local_cloud() -> None:
-    from local_cloud import assembly as local_assembly
-    from local_cloud.deployer import check
-
     found = local_assembly.load(assembly(("budget_usd", "25"), ("budget_email", "a@b.example, c@d.example")))
     assert found.region(None, "nowhere") == "eu-north-1"
     check(found, {})
@@ -233,9 +231,6 @@ def test_a_budget_runs_in_the_local_cloud() -> None:
     ({"budget_usd": "12"}, "set budget_email"), ({"budget_usd": "much"}, "an amount in dollars"),
     ({"budget_usd": "12", "budget_email": ",".join(f"p{n}@b.example" for n in range(11))}, "expected 1 to 10")))
 def test_a_budget_that_nobody_hears_of_is_refused(context: dict[str, str], what: str) -> None:
-    from infra.errors import SynthesisFault
-    from infra.settings import read
-
     with pytest.raises(SynthesisFault, match=what):
         read(context, "1.0.0")
     assert read({"budget_usd": "12", "alert_email": "a@b.example"}, "1.0.0").budget_usd == 12

@@ -10,16 +10,16 @@ import pytest
 from contract import numbers, topics
 from edge_bridge import deadletters
 from edge_bridge.bridge import Bridge
-from edge_bridge.deadletters import MOST_BYTES, MOST_LETTERS, DeadLetter, Replayed, origin_of
+from edge_bridge.deadletters import MOST_BYTES, MOST_LETTERS, DeadLetter, origin_of
 from edge_bridge.inbox import Inbox
 from edge_bridge.outbox import Intake
 from edge_bridge.retention import Limits, Retention
+from edge_bridge.rows import EVERY_ID
 from edge_bridge.schema import SCHEMA_VERSION
 from edge_bridge.upkeep import Upkeep
-from tests.bridge_rig import until
-from tests.test_outbox import Parts
+from tests.bridge_rig import ROOT, until
+from tests.outbox_rig import Parts
 
-ROOT = Path(__file__).resolve().parent.parent
 GOOD = {"timestamp": 1_800_000_000.5, "sensor2": 0.5, "device_id": "pi", "spool": "s", "seq": 4, "first": 1}
 
 
@@ -101,9 +101,9 @@ def test_replay_goes_through_the_intake_of_the_running_bridge_once(parts: Parts)
         until(lambda: parts.counters.total("replayed") == 3, "the replay")
         until(lambda: len(ids(parts)) == 1, "the letters to be struck off")
         assert ids(parts)[0] > event > bad > good, "the broken one came back under a new id"
-        [row] = parts.rows.read("readings", 0, 1 << 62, 9)
+        [row] = parts.rows.read("readings", 0, EVERY_ID, 9)
         assert row.device == "pi" and json.loads(row.payload) == GOOD
-        [row] = parts.rows.read("events", 0, 1 << 62, 9)
+        [row] = parts.rows.read("events", 0, EVERY_ID, 9)
         assert row.kafka == '["edge-data",0,7,1]'
         assert parts.outbox.turns.last("pi", "s") == 9, "a replay takes no turn"
         assert parts.store.read().execute("SELECT count(*) FROM replays").fetchone() == (0,)
@@ -120,7 +120,7 @@ def test_replay_without_a_bridge_waits_for_its_start(tmp_path: Path) -> None:
     assert "to be replayed" in cli(parts, "list").stdout
     again = Parts(tmp_path / "outbox.db")
     running = Running(again)
-    until(lambda: len(again.rows.read("readings", 0, 1 << 62, 9)) == 1, "the replay")
+    until(lambda: len(again.rows.read("readings", 0, EVERY_ID, 9)) == 1, "the replay")
     assert ids(again) == []
     running.stop()
     again.store.close()
@@ -147,7 +147,15 @@ def test_what_cannot_be_replayed_says_why(parts: Parts) -> None:
         origin_of(unknown, "sensor/data")
     refused = DeadLetter(1, 1, "", "", '{"device":"pi"}', 1, b"x")
     assert origin_of(refused, "sensor/data") == ("readings", ("sensor/data/pi",))
-    assert Replayed("events", 1).required == "persons_detected"
+
+
+def test_an_outbox_that_cannot_be_used_is_one_clear_line_and_nothing_is_ordered(parts: Parts) -> None:
+    [letter] = keep(parts, GOOD)
+    Path(parts.store.path + ".lock").rename(parts.store.path + ".kept")
+    Path(parts.store.path + ".lock").mkdir()  # what may not be opened: root may open any file
+    said = cli(parts, "replay", str(letter))
+    assert said.returncode == 1 and len(said.stderr.splitlines()) == 1 and "cannot be used" in said.stderr
+    assert deadletters.orders(parts.store.read(), 9) == []
 
 
 def test_wrong_orders_are_one_clear_line(parts: Parts, tmp_path: Path) -> None:

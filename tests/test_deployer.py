@@ -1,82 +1,26 @@
 """The deployer: order, strictness, names, roll-back destroy, with the real emulated services and a recorded moto."""
+
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from local_cloud.actions import Actions
-from local_cloud.assembly import Assembly, Stack
-from local_cloud.deployer import Deployer, check, creation_order
+from local_cloud.assembly import Assembly
+from local_cloud.deployer import check, creation_order
 from local_cloud.errors import DeployError, Unsupported
-from local_cloud.firehose import FirehoseService
-from local_cloud.functions import FunctionService
-from local_cloud.gateway import Registry
-from local_cloud.iam import Iam
-from local_cloud.pki import LocalCa
-from local_cloud.queues import QueueService
+from local_cloud.resources import REGISTRY
 from local_cloud.resources.registry import physical_name
-from local_cloud.rule_engine import RuleEngine
-from local_cloud.subscriptions import Subscriptions
+from local_cloud.subscriptions import Notification
+from tests.deployer_rig import QUEUE, RecordedServices, deploy, stack
 
-ACCOUNT, REGION = "123456789012", "eu-north-1"
-QUEUE = {"Type": "AWS::SQS::Queue"}
 ROLE_ARN = "arn:aws:iam::123456789012:role/any"
 AWS_PARTS = {"Fn::Sub": "${AWS::Partition} ${AWS::AccountId} ${AWS::StackName}"}
 NOBODY: dict[str, Any] = {"Statement": []}
 
 
-class RecordedServices:
-    """The services that the deployer fills: ours are real, moto's calls are recorded and answered from `answers`."""
-
-    def __init__(self, directory: Path) -> None:
-        self.region, self.account_id = REGION, ACCOUNT
-        self.queues = QueueService(ACCOUNT, REGION, "http://127.0.0.1:1")
-        self.firehose = FirehoseService(ACCOUNT, REGION, lambda bucket, key, body, extra: None)
-        self.functions = FunctionService(ACCOUNT, REGION, {}, directory / "logs")
-        self.subscriptions = Subscriptions(self.queues, self.functions)
-        self.registry = Registry(ACCOUNT, REGION)
-        self.pki = LocalCa(directory / "pki")
-        self.rules = RuleEngine(ACCOUNT, REGION, Actions(
-            self.queues, self.firehose, self.functions, lambda *_: None, None, lambda *_: None, self._publish))
-        self.apis: dict[str, Any] = {}
-        self.pollers: dict[str, Any] = {}
-        self.swept_buckets: set[str] = set()
-        self.iam = Iam(ACCOUNT, REGION, enforced=False)
-        self.parameters: dict[str, str] = {}
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.answers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "put_parameter": self._put_parameter,
-            "create_role": lambda given: {"Role": {"Arn": f"arn:aws:iam:::role/{given['RoleName']}", "RoleId": "R"}},
-            "list_role_policies": lambda given: {"PolicyNames": []},
-            "list_object_versions": lambda given: {}}
-
-    def ssm_value(self, name: str) -> str:
-        if name not in self.parameters:
-            raise DeployError(f"SSM parameter {name} does not exist")
-        return self.parameters[name]
-
-    def _put_parameter(self, given: dict[str, Any]) -> dict[str, Any]:
-        self.parameters[given["Name"]] = given["Value"]
-        return {}
-
-    async def _publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
-        raise AssertionError("no rule publishes here")
-
-    async def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        self.calls.append((f"{service}.{operation}", parameters))
-        return self.answers.get(operation, lambda given: {})(parameters)
-
-    async def open_api(self, api_id: str, properties: dict[str, Any]) -> None:
-        raise AssertionError("no API here")
-
-    close_api = add_poller = remove_poller = open_api
-
-    def called(self) -> list[str]:
-        return [operation for operation, _ in self.calls]
 
 
 @pytest.fixture()
@@ -84,24 +28,21 @@ def services(tmp_path: Path) -> RecordedServices:
     return RecordedServices(tmp_path)
 
 
-def stack(resources: dict[str, Any], name: str = "S", **sections: Any) -> Stack:
-    return Stack(name, {"Resources": resources, **sections}, {"code.zip": Path(__file__).parent})
-
-
-def deployer(services: RecordedServices, *stacks: Stack, **given: dict[str, str]) -> Deployer:
-    return Deployer(Assembly(Path(), stacks), services, given)
-
-
-def deploy(services: RecordedServices, *stacks: Stack, **given: dict[str, str]) -> Deployer:
-    made = deployer(services, *stacks, **given)
-    asyncio.run(made.deploy())
-    return made
 
 
 def faults(resources: dict[str, Any], **sections: Any) -> str:
     with pytest.raises(Unsupported) as refusal:
         check(Assembly(Path(), (stack(resources, **sections),)), {})
     return str(refusal.value)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_type_refuses_every_property_that_it_does_not_name(name: str) -> None:
+    kind = REGISTRY[name]
+    assert kind.faults(dict.fromkeys(kind.known(), "x")) == []
+    for refused in ("Nonsense", *kind.refused):
+        (fault,) = kind.faults({refused: "x"})
+        assert fault.startswith(f"property {refused}: "), "with the reason, or with what is known"
 
 
 def rule(sql: str = "SELECT * FROM 'a'", **payload: Any) -> dict[str, Any]:
@@ -177,6 +118,13 @@ def test_every_fault_of_every_resource_is_named_at_once() -> None:
      Unsupported, "Replicas"),
     ({"Type": "AWS::S3::Bucket", "Properties": {"LifecycleConfiguration": {"Rules": [{"Status": "On", "Rot": 1}]}}},
      Unsupported, "LifecycleConfiguration.Rules.Rot"),
+    ({"Type": "AWS::S3::Bucket", "Properties": {"LifecycleConfiguration": {"Rules": [
+        {"Status": "Enabled", "ExpirationInDays": 1, "TagFilters": []}]}}}, Unsupported, "Rules.TagFilters"),
+    ({"Type": "AWS::DynamoDB::Table", "Properties": {"KeySchema": [], "AttributeDefinitions": [],
+                                                     "TimeToLiveSpecification": {"Enabled": "perhaps"}}},
+     Unsupported, "TimeToLiveSpecification.Enabled: true or false is expected, got 'perhaps'"),
+    ({"Type": "AWS::Lambda::Permission", "Properties": {"FunctionName": "arn:aws:lambda:eu-north-1:1:function:gone"}},
+     DeployError, "function:gone is no function of this deployment; there are none"),
     ({"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String"}}, DeployError, "property Value is missing"),
     ({"Type": "AWS::S3::Bucket", "Properties": {"VersioningConfiguration": {}}}, DeployError, "KeyError: 'Status'"),
     ({"Type": "AWS::SNS::Subscription", "Properties": {"TopicArn": "t", "Protocol": "https", "Endpoint": "e"}},
@@ -308,7 +256,6 @@ def test_a_table_keeps_its_stream_indexes_and_ttl(services: RecordedServices) ->
 
 
 def test_a_subscription_delivers_to_its_queue(services: RecordedServices) -> None:
-    from local_cloud.subscriptions import Notification
     services.answers["list_topics"] = lambda given: {"Topics": []}
     made = deploy(services, stack({
         "T": {"Type": "AWS::SNS::Topic"}, "Q": QUEUE,

@@ -5,7 +5,7 @@ import random
 import numpy
 import pytest
 
-from edge_bridge.detectors import FLAT, SHIFT, SPIKE, UNUSUAL, Verdict, tails
+from edge_bridge.detectors import FLAT, SHIFT, SPIKE, UNUSUAL, Verdict, judged, tails
 from edge_bridge.detectors.context import ONSET, SHAPE, SHAPES, ContextDetector
 from edge_bridge.detectors.season import DAY_MS, Season
 from edge_bridge.detectors.tails import Tail
@@ -22,7 +22,7 @@ def day_and_night(seed: int, n: int = 9 * DAY) -> list[float]:
 
 
 def judge(values: list[float]) -> list[Verdict]:
-    return ContextDetector().update_many([(value, i * STEP_MS) for i, value in enumerate(values)])
+    return judged(ContextDetector(), [(value, i * STEP_MS) for i, value in enumerate(values)])
 
 
 def spiked(values: list[float]) -> None:
@@ -101,10 +101,17 @@ def test_only_a_record_of_the_last_readings_is_news() -> None:
     assert news[:5] == [True, True, False, False, True] and news[-1], "after a while it is news again"
 
 
+def test_a_side_that_nothing_was_on_yet_is_thin_and_not_nothing() -> None:
+    tail = Tail(200, 1 / 50)
+    for number in range(100):
+        tail.add(max(0, number - 50))
+    assert 0 < tail.ratio(-0.5) < 1 < tail.ratio(-2)
+
+
 def test_the_shape_is_compared_with_all_before_it() -> None:
     values = [math.sin(i / 4) for i in range(500)]
     detector = ContextDetector()
-    detector.update_many([(value, i * STEP_MS) for i, value in enumerate(values)])
+    judged(detector, [(value, i * STEP_MS) for i, value in enumerate(values)])
     shapes = numpy.lib.stride_tricks.sliding_window_view(values[:-8], SHAPE)[:500 - SHAPE - 8]
     away = numpy.sort(((shapes - numpy.array(values[-SHAPE:])) ** 2).sum(axis=1))
     assert detector._shape_distance() == pytest.approx(math.sqrt(away[4]), rel=1e-5)

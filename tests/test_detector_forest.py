@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from edge_bridge.detectors import FLAT, SHIFT, SPIKE, UNUSUAL, Verdict
+from edge_bridge.detectors import FLAT, SHIFT, SPIKE, UNUSUAL, Verdict, judged
 from edge_bridge.detectors.band import RUNGS, Band, expected, tail
+from edge_bridge.detectors.flatline import Flatline
 from edge_bridge.detectors.forest import ForestDetector
 from edge_bridge.detectors.isolation_forest import Forest
 from edge_bridge.detectors.seed import REFIT_EVERY
@@ -18,7 +19,7 @@ LEARNING = 100
 
 
 def judge(values: list[float]) -> list[Verdict]:
-    return ForestDetector().update_many([(value, 0) for value in values])
+    return judged(ForestDetector(), [(value, 0) for value in values])
 
 
 def said(values: list[float]) -> list[bool]:
@@ -107,7 +108,7 @@ def test_retrained_is_said_when_a_forest_was_grown_and_not_when_it_might_have_be
     counting: Any = CountingForest(detector._forest)
     detector._forest = counting
     values = stream("mid", 2).values[:1000]
-    verdicts = detector.update_many([(value, 0) for value in values])
+    verdicts = judged(detector, [(value, 0) for value in values])
     assert sum(verdict.retrained for verdict in verdicts) == counting.fits
     assert 10 < counting.fits < len(values) / REFIT_EVERY, "at most one a window, and only for a doubtful reading"
 
@@ -165,7 +166,7 @@ def test_a_forest_is_asked_about_what_is_just_outside() -> None:
             return False
 
     detector = ForestDetector()
-    detector.update_many([(value, 0) for value in clean(4, 405)])
+    judged(detector, [(value, 0) for value in clean(4, 405)])
     detector._models.keep(detector, Lenient())  # type: ignore[arg-type]
     assert not detector.update(LEVEL + 5 * SIGMA, 0).anomaly, "the forest does not agree"
     detector._models.keep(detector, Lenient())  # type: ignore[arg-type]
@@ -184,9 +185,31 @@ def test_one_by_one_and_after_restarts_the_verdicts_are_the_same() -> None:
     assert piecewise == whole
 
 
+def test_a_sensor_that_repeated_itself_once_is_not_excused_for_ever() -> None:
+    flatline = Flatline(1e-4)
+    for reading in range(50_000):
+        flatline.note(reading < 5_000)
+        flatline.learn()
+    for _ in range(3):
+        flatline.note(True)
+    assert flatline.suspicion() >= 1, "one in ten readings was a repeat, but long ago"
+
+
+def test_the_counts_of_a_band_are_made_smaller_in_time_and_say_the_same() -> None:
+    band, chance = Band(), random.Random(5)
+    for _ in range(22_000):  # their weights grow to 2 million
+        band.count(chance.gauss(0, 1) * (3 if chance.random() < 0.1 else 1))
+    assert 1 <= band._weight < 1e6
+    band.look()
+    before = band.limit, band.unlike
+    band._shrink()
+    band.look()
+    assert band._weight == 1 and (band.limit, band.unlike) == before and band.limit < RUNGS[-1]
+
+
 def test_the_state_of_a_device_is_small() -> None:
     detector = ForestDetector()
-    detector.update_many([(value * 1.0000001, 0) for value in stream("uniform", 1).values])
+    judged(detector, [(value * 1.0000001, 0) for value in stream("uniform", 1).values])
     assert len(detector.state()) <= 10_000
 
 

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from edge_bridge.detectors import SPIKE, UNUSUAL, Verdict, together
+from edge_bridge.detectors import SPIKE, UNUSUAL, Verdict, judged, together
 
 
 def pairs(seed: int, n: int) -> list[tuple[float, float]]:
@@ -17,7 +17,7 @@ def pairs(seed: int, n: int) -> list[tuple[float, float]]:
 
 
 def judge(readings: list[tuple[float, ...]]) -> list[Verdict]:
-    return together(len(readings[0])).update_many([(reading, 0) for reading in readings])
+    return judged(together(len(readings[0])), [(reading, 0) for reading in readings])
 
 
 def test_a_healthy_stream_is_quiet() -> None:
@@ -80,4 +80,4 @@ def test_a_restart_changes_nothing() -> None:
 def test_the_width_is_part_of_it() -> None:
     with pytest.raises(ValueError, match=r"shape|broadcast"):
         detector = together(2)
-        detector.update_many([((1.0, float(i), 3.0), 0) for i in range(60)])
+        judged(detector, [((1.0, float(i), 3.0), 0) for i in range(60)])

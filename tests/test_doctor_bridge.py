@@ -1,5 +1,6 @@
 """The doctor beside a running bridge, whose word it takes and which it must not disturb; how `make doctor` finds it."""
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,19 +11,13 @@ import pytest
 
 from deploy import doctor as make_doctor
 from deploy.pipeline import Pipeline, Plan
-from edge_bridge import alarms, doctor_running, schema
-from edge_bridge.doctor_case import NOT_APPLICABLE, OK, Finding, read_env_file
+from edge_bridge import alarms, doctor_running, store
+from edge_bridge.doctor_case import NOT_APPLICABLE, OK, Case, Finding, read_env_file
 from tests.bridge_rig import DEADLINE_S, BridgeProcess, Pi, free_port, until
-from tests.doctor_rig import Site, faults, running_bridge
+from tests.doctor_rig import Site, faults, running_bridge, server
+from tests.doctor_rig import site as site
 
 AT_A_BRIDGE = {"bridge", "alarms", "connect", "receipts topic", "publish", "duplicate client id", "receipts"}
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    one = Site(tmp_path_factory.mktemp("site"))
-    yield one
-    one.close()
 
 
 @contextmanager
@@ -117,7 +112,7 @@ def test_a_running_bridge_that_may_not_publish(site: Site, tmp_path: Path) -> No
     ({"version": "0.0.1"}, {"versions"}, "the running bridge is 0.0.1, this is 1.2.3"),
     ({"connected": {"cloud": True, "mqtt": False}}, {"bridge"}, "no connection, or not all the time: mqtt"),
     ({"stalled_s": 100.0}, {"bridge"}, "nothing went out for 100 s"),
-    ({"at": 0}, {"bridge"}, "it hangs"),
+    ({"at": 0}, {"bridge"}, "it hangs"), ({"thing": "another"}, {"bridge"}, "one runs, but tells nothing of itself"),
     ({"connected": {"cloud": False}, "alarms": {alarms.REFUSED: "x refused: NOT_AUTHORIZED"}},
      {"bridge", "alarms", "connect"}, "not connected: x refused: NOT_AUTHORIZED"),
     ({"takeovers": 1}, set(), "1 ended by another client"),
@@ -126,14 +121,14 @@ def test_a_running_bridge_that_may_not_publish(site: Site, tmp_path: Path) -> No
 def test_what_a_bridge_says_of_itself_is_heard(site: Site, tmp_path: Path, status: dict[str, Any], checks: set[str],
                                                says: str) -> None:
     settings = running_bridge(tmp_path, **status)
-    with schema.lock(settings["OUTBOX"]):
+    with store.lock(settings["OUTBOX"]):
         found = site.examine(settings)
     assert faults(found) == checks and says in str(found)
 
 
 @pytest.mark.needs("mosquitto")
 def test_a_bridge_that_tells_nothing_is_not_taken_over_from(site: Site, tmp_path: Path) -> None:
-    with schema.lock(str(tmp_path / "outbox.db")):
+    with store.lock(str(tmp_path / "outbox.db")):
         found = site.examine({"OUTBOX": str(tmp_path / "outbox.db")})
         starting = site.examine({"OUTBOX": str(tmp_path / "outbox.db"), "STATUS_FILE": str(tmp_path / "status.json")})
     assert faults(found) == faults(starting) == {"bridge"}
@@ -144,14 +139,27 @@ def test_a_bridge_that_tells_nothing_is_not_taken_over_from(site: Site, tmp_path
 def test_the_lock_is_seen_and_not_kept(tmp_path: Path) -> None:
     path = str(tmp_path / "outbox.db")
     assert doctor_running.holds_lock(path) is None
-    with schema.lock(path):
+    with store.lock(path):
         assert doctor_running.holds_lock(path) is True
     assert doctor_running.holds_lock(path) is False
-    schema.lock(path).close()  # StoreError if it were kept
+    store.lock(path).close()  # StoreError if it were kept
 
 
-def test_metrics_of_another_program_are_no_bridge() -> None:
-    assert doctor_running._status_of("# TYPE x counter\nx_total 1\n") == {}
+HTTP_200 = b"HTTP/1.0 200 OK\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [
+    HTTP_200 + b"# TYPE x counter\nx_total 1\n", HTTP_200 + b"\xff", HTTP_200 + b"{", b"SSH-2.0-OpenSSH_9\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nx", b""])
+def test_another_program_on_the_metrics_port_is_no_bridge(tmp_path: Path, answer: bytes) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(answer)
+
+    with server(serve) as port:
+        chosen = Case.of({"OUTBOX": str(tmp_path / "outbox.db"), "METRICS_HOST": "127.0.0.1",
+                          "METRICS_PORT": str(port)}, version="1", timeout_s=1.0)
+    assert chosen.running is None
 
 
 # --- make doctor
@@ -168,9 +176,9 @@ def test_make_doctor_takes_the_settings_that_are_meant(tmp_path: Path) -> None:
     (tmp_path / "certs").mkdir()
     choose = make_doctor.settings_file
     assert choose("", {}, tmp_path) is None, "no demo runs"
-    with schema.lock(str(older / "outbox" / "outbox.db")):
+    with store.lock(str(older / "outbox" / "outbox.db")):
         assert choose("", {}, tmp_path) == older / "bridge.env", "the newer one has ended"
-        with schema.lock(str(newer / "outbox" / "outbox.db")):
+        with store.lock(str(newer / "outbox" / "outbox.db")):
             assert choose("", {}, tmp_path) == newer / "bridge.env"
         (tmp_path / "certs" / "bridge.env").touch()
         assert choose("", {}, tmp_path) == tmp_path / "certs" / "bridge.env"

@@ -59,6 +59,14 @@ def test_the_verdict_counts(held: tuple[int, ...], lost: int, doubled: int, miso
     assert verdict.good == (not any((lost, doubled, misordered)))
 
 
+def test_the_readings_of_other_devices_are_not_judged() -> None:
+    """A Pi of one's own beside the demo's, with a script that counts nothing: no seq, whole seconds, a flat value."""
+    rows = [batch.Row(100 + index, 1795332240000, Decimal(1795332240), 1795332240000, None, None,
+                      {"sensor2": Decimal("0.50")}, {}, None, None) for index in range(3)]
+    other = {"kind": "readings", "device": "mine", "batch": "c" * 24, "series": batch.pack("mine", rows)}
+    assert drill.Verdict([made(1), made(2)], [stored(1, 2), other]).good
+
+
 def test_nothing_made_is_no_success() -> None:
     assert not drill.Verdict([], []).good
 

@@ -1,6 +1,5 @@
 """Lifecycle events: AWS IoT's word that a client came or went, with the fields, reasons and versions it documents."""
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,11 +10,6 @@ from local_cloud.gateway.lifecycle import Lifecycle
 from local_cloud.gateway.packets import MQTT_3_1_1
 from local_cloud.pki import LocalCa
 from tests.gateway_rig import RawClient, Rig, in_loop, running, until
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCa]:
-    yield LocalCa(tmp_path_factory.mktemp("pki"))
 
 
 def events(rig: Rig) -> list[dict[str, Any]]:
@@ -75,19 +69,15 @@ async def test_a_taken_over_connection_ends_under_its_own_version(ca: LocalCa) -
 
 @pytest.mark.parametrize(("how", "reason"), (
     ("deactivated", "API_INITIATED_DISCONNECT"), ("mute", "MQTT_KEEP_ALIVE_TIMEOUT"), ("wrong", "CLIENT_ERROR")))
-def test_reasons(ca: LocalCa, how: str, reason: str) -> None:
-    @in_loop
-    async def run() -> None:
-        limits = Limits.lifted()
-        limits.keep_alive_min_s = 1
-        async with running(ca, limits) as rig:
-            client = await RawClient.connect(rig.port, rig.device("bridge"), "bridge", keep_alive_s=1)
-            if how == "deactivated":
-                rig.registry.set_status(next(iter(rig.registry.certificates)), "INACTIVE")
-            elif how == "wrong":
-                client.send(p.Connect("bridge"))
-            assert (await told(rig, 2))[1]["disconnectReason"] == reason
-    run()
+@in_loop
+async def test_reasons(ca: LocalCa, how: str, reason: str) -> None:
+    async with running(ca, Limits.only(keep_alive_min_s=1)) as rig:
+        client = await RawClient.connect(rig.port, rig.device("bridge"), "bridge", keep_alive_s=1)
+        if how == "deactivated":
+            rig.registry.set_status(next(iter(rig.registry.certificates)), "INACTIVE")
+        elif how == "wrong":
+            client.send(p.Connect("bridge"))
+        assert (await told(rig, 2))[1]["disconnectReason"] == reason
 
 
 @in_loop

@@ -1,7 +1,5 @@
-"""The gateway's quotas, enforced and lifted, and the fault switchboard: what a bridge must live through."""
-
+"""The gateway's quotas, enforced and lifted: what a bridge must keep to."""
 import asyncio
-import dataclasses
 import time
 
 import pytest
@@ -9,25 +7,12 @@ from awscrt import mqtt5
 
 from local_cloud.gateway import Limits
 from local_cloud.gateway import packets as p
-from local_cloud.gateway.limits import AWS_RULES, TokenBucket
+from local_cloud.gateway.limits import TokenBucket
 from local_cloud.gateway.packets import MQTT_3_1_1, MQTT_5
 from local_cloud.pki import LocalCa
 from tests.gateway_rig import AwsClient, RawClient, in_loop, running, until
 
 KIB = 1024
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> LocalCa:
-    return LocalCa(tmp_path_factory.mktemp("pki"))
-
-
-def only(**limits) -> Limits:
-    """No quota but these."""
-    found = Limits.lifted()
-    for name, value in limits.items():
-        setattr(found, name, value)
-    return found
 
 
 def test_the_defaults_are_aws_s() -> None:
@@ -49,7 +34,7 @@ def test_a_bucket_keeps_its_rate() -> None:
 
 @in_loop
 async def test_publishes_over_100_a_second_are_discarded(ca: LocalCa) -> None:
-    async with running(ca, only(publishes_per_s=100)) as rig:
+    async with running(ca, Limits.only(publishes_per_s=100)) as rig:
         client = await RawClient.connect(rig.port, rig.device("eager"), "eager")
         client.send(*(p.Publish("a", b"%d" % number, 1, packet_id=number) for number in range(1, 301)))
         await client_sees_pubacks(client, 100)
@@ -73,7 +58,7 @@ async def client_sees_pubacks(client: RawClient, at_least: int) -> None:
 
 @in_loop
 async def test_deliveries_count_into_the_same_100(ca: LocalCa) -> None:
-    async with running(ca, only(publishes_per_s=100)) as rig:
+    async with running(ca, Limits.only(publishes_per_s=100)) as rig:
         client = await RawClient.connect(rig.port, rig.device("both"), "both")
         await client.subscribe("down")
         for _ in range(100):
@@ -89,13 +74,13 @@ async def test_deliveries_count_into_the_same_100(ca: LocalCa) -> None:
 
 @in_loop
 async def test_throughput_over_the_limit_is_delayed(ca: LocalCa) -> None:
-    async with running(ca, only(bytes_per_s=512 * KIB)) as rig:
+    async with running(ca, Limits.only(bytes_per_s=512 * KIB)) as rig:
         client = await RawClient.connect(rig.port, rig.device("heavy"), "heavy")
         started_s = time.monotonic()
         client.send(*(p.Publish("a", b"x" * 128 * KIB, 1, packet_id=number) for number in range(1, 13)))  # 1.5 MiB
         for number in range(1, 13):
             assert await client.receive() == p.Ack(p.PUBACK, number)
-        assert 1.5 < time.monotonic() - started_s < 5
+        assert time.monotonic() - started_s > 1.5  # a second's worth passes at once
         assert rig.gateway.counters.delayed > 0 and len(rig.received) == 12
 
 
@@ -113,7 +98,7 @@ async def test_the_sdk_s_own_pace_passes_without_loss(ca: LocalCa) -> None:
 
 @in_loop
 async def test_payloads_over_128_kib_end_the_connection(ca: LocalCa) -> None:
-    async with running(ca, only(payload_bytes=128 * KIB, packet_bytes=146 * KIB)) as rig:
+    async with running(ca, Limits.only(payload_bytes=128 * KIB, packet_bytes=146 * KIB)) as rig:
         device = rig.device("big")
         client = await RawClient.connect(rig.port, device, "big")
         assert (await client.publish("a", b"x" * 128 * KIB)).reason_code == 0
@@ -139,7 +124,7 @@ async def test_the_sdk_sends_128_kib_and_no_more_than_the_packet_limit(ca: Local
 
 @in_loop
 async def test_topics_are_limited_but_basic_ingest_s_prefix_is_free(ca: LocalCa) -> None:
-    async with running(ca, only(topic_slashes=7, topic_bytes=256)) as rig:
+    async with running(ca, Limits.only(topic_slashes=7, topic_bytes=256)) as rig:
         client = await RawClient.connect(rig.port, rig.device("deep"), "deep")
         assert (await client.publish("1/2/3/4/5/6/7/8")).reason_code == 0
         assert (await client.publish("1/2/3/4/5/6/7/8/9")).reason_code == p.TOPIC_NAME_INVALID
@@ -153,7 +138,7 @@ async def test_topics_are_limited_but_basic_ingest_s_prefix_is_free(ca: LocalCa)
 
 @in_loop
 async def test_subscriptions_are_limited(ca: LocalCa) -> None:
-    async with running(ca, only(subscriptions=9, subscriptions_per_request=8)) as rig:
+    async with running(ca, Limits.only(subscriptions=9, subscriptions_per_request=8)) as rig:
         client = await RawClient.connect(rig.port, rig.device("many"), "many")
         assert await client.subscribe(*[f"a{number}" for number in range(9)]) == [p.QUOTA_EXCEEDED] * 9
         assert await client.subscribe(*[f"a{number}" for number in range(8)]) == [1] * 8
@@ -164,7 +149,7 @@ async def test_subscriptions_are_limited(ca: LocalCa) -> None:
 
 @in_loop
 async def test_one_connect_a_second_per_client_id(ca: LocalCa) -> None:
-    async with running(ca, only(connect_interval_s=1.0)) as rig:
+    async with running(ca, Limits.only(connect_interval_s=1.0)) as rig:
         device = rig.device("again")
         (await RawClient.connect(rig.port, device, "again")).close()
         client = await RawClient.open(rig.port, device)
@@ -178,7 +163,7 @@ async def test_one_connect_a_second_per_client_id(ca: LocalCa) -> None:
 
 @in_loop
 async def test_client_ids_are_limited_and_made_up(ca: LocalCa) -> None:
-    async with running(ca, only(client_id_bytes=128)) as rig:
+    async with running(ca, Limits.only(client_id_bytes=128)) as rig:
         device = rig.device("ids")
         client = await RawClient.open(rig.port, device)
         connack = await client.greet(p.Connect("x" * 129, MQTT_5))
@@ -191,11 +176,11 @@ async def test_client_ids_are_limited_and_made_up(ca: LocalCa) -> None:
 
 @in_loop
 async def test_silence_over_one_and_a_half_keep_alives_ends_it(ca: LocalCa) -> None:
-    async with running(ca, only(keep_alive_min_s=1, keep_alive_max_s=1)) as rig:
-        client = await RawClient.connect(rig.port, rig.device("silent"), "silent", keep_alive_s=1)
-        started_s = time.monotonic()
+    async with running(ca, Limits.only(keep_alive_min_s=1, keep_alive_max_s=1)) as rig:
+        device, started_s = rig.device("silent"), time.monotonic()
+        client = await RawClient.connect(rig.port, device, "silent", keep_alive_s=1)
         assert await client.disconnected() == p.KEEP_ALIVE_TIMEOUT
-        assert 1.2 < time.monotonic() - started_s < 3
+        assert time.monotonic() - started_s > 1.4
 
 
 @in_loop
@@ -203,7 +188,7 @@ async def test_no_more_than_100_await_their_puback(ca: LocalCa) -> None:
     async def never(message) -> None:
         await asyncio.get_running_loop().create_future()
 
-    async with running(ca, only(unacked_inbound=100), never) as rig:
+    async with running(ca, Limits.only(unacked_inbound=100), never) as rig:
         device = rig.device("greedy")
         client = await RawClient.connect(rig.port, device, "greedy")
         client.send(*(p.Publish("a", b"", 1, packet_id=number) for number in range(1, 102)))
@@ -220,7 +205,7 @@ async def test_no_more_than_100_await_their_puback(ca: LocalCa) -> None:
 
 @in_loop
 async def test_a_client_s_receive_maximum_is_kept(ca: LocalCa) -> None:
-    async with running(ca, only(unacked_outbound=100)) as rig:
+    async with running(ca, Limits.only(unacked_outbound=100)) as rig:
         client = await RawClient.connect(rig.port, rig.device("narrow"), "narrow", properties={"receive_maximum": 2})
         await client.subscribe("a")
         for number in range(5):
@@ -233,9 +218,19 @@ async def test_a_client_s_receive_maximum_is_kept(ca: LocalCa) -> None:
 
 
 @in_loop
+async def test_a_messages_expiry_is_capped(ca: LocalCa) -> None:
+    async with running(ca, Limits.only(message_expiry_max_s=60)) as rig:
+        client = await RawClient.connect(rig.port, rig.device("lasting"), "lasting")
+        await client.subscribe("a")
+        for wanted_s, least_s, most_s in ((1_000_000, 2, 60), (30, 2, 30), (0, 0, 1)):
+            client.send(p.Publish("a", b"", 0, properties={"message_expiry_interval": wanted_s}))
+            assert least_s <= (await client.message()).properties["message_expiry_interval"] <= most_s, wanted_s
+
+
+@in_loop
 async def test_stored_messages_come_slowly(ca: LocalCa) -> None:
     kept = {"clean_start": False, "properties": {"session_expiry_interval": 60}}
-    async with running(ca, only(stored_messages_per_s=10)) as rig:
+    async with running(ca, Limits.only(stored_messages_per_s=10)) as rig:
         device = rig.device("stored")
         client = await RawClient.connect(rig.port, device, "stored", **kept)
         await client.subscribe("a")
@@ -243,151 +238,7 @@ async def test_stored_messages_come_slowly(ca: LocalCa) -> None:
         await until(lambda: rig.gateway.counters.connections == 0, "the end of the connection")
         for number in range(15):
             await rig.gateway.publish("a", b"%d" % number, 1)
+        started_s = time.monotonic()
         client = await RawClient.connect(rig.port, device, "stored", **kept)
-        started_s = time.monotonic()
         assert [int((await client.message()).payload) for _ in range(15)] == list(range(15))
-        assert 0.4 < time.monotonic() - started_s < 2
-
-
-@in_loop
-async def test_a_denied_publish_may_disconnect_instead(ca: LocalCa) -> None:
-    rules = dataclasses.replace(AWS_RULES, denied_publish_disconnects=True)
-    policy = {"Statement": {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}}
-    async with running(ca, rules=rules) as rig:
-        client = await RawClient.connect(rig.port, rig.device("harsh", policy), "harsh")
-        client.send(p.Publish("a", b"", 1, packet_id=1))
-        assert await client.disconnected() == p.NOT_AUTHORIZED
-
-
-# The fault switchboard
-
-
-@in_loop
-async def test_a_cut_link_drops_and_refuses_until_restored(ca: LocalCa) -> None:
-    async with running(ca) as rig:
-        device = rig.device("cut")
-        client = AwsClient(rig.port, device, "cut")
-        await AwsClient.next(client.connected)
-        rig.gateway.faults.cut()
-        await AwsClient.next(client.disconnected)
-        await AwsClient.next(client.failed)
-        assert rig.gateway.counters.connections == 0 and rig.gateway.counters.refused >= 1
-        waiting = client.send("$aws/rules/r/cut", b"kept by the client")
-        rig.gateway.faults.restore()
-        await AwsClient.next(client.connected)
-        assert int((await waiting).puback.reason_code) == 0
-        await client.stop()
-
-
-@in_loop
-async def test_a_black_hole_answers_nothing_until_restored(ca: LocalCa) -> None:
-    async with running(ca) as rig:
-        device = rig.device("hole")
-        client = await RawClient.connect(rig.port, device, "hole")
-        rig.gateway.faults.black_hole()
-        client.send(p.Publish("a", b"in the pipe", 1, packet_id=1))
-        await rig.gateway.publish("b", b"", 1)
-        newcomer = asyncio.ensure_future(RawClient.connect(rig.port, device, "newcomer"))
-        with pytest.raises(TimeoutError):  # silence is what is tested, so it takes its time
-            await asyncio.wait_for(client.receive(), 0.3)
-        assert not newcomer.done() and rig.payloads() == [b""]
-        rig.gateway.faults.restore()
-        assert await client.receive() == p.Ack(p.PUBACK, 1)
-        assert (await newcomer).connack.reason_code == 0
-        assert rig.payloads() == [b"", b"in the pipe"]
-
-
-@in_loop
-async def test_a_connection_that_dies_in_a_black_hole_is_not_told(ca: LocalCa) -> None:
-    async with running(ca, only(keep_alive_max_s=1)) as rig:
-        client = await RawClient.connect(rig.port, rig.device("lost"), "lost", keep_alive_s=1)
-        rig.gateway.faults.black_hole()
-        await until(lambda: rig.gateway.counters.connections == 0, "the gateway to give the client up")
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(client.receive(), 0.3)
-        rig.gateway.faults.restore()
-        assert await client.disconnected() is None
-        assert not rig.gateway.broker.connections
-
-
-@in_loop
-async def test_connects_are_refused_while_others_stay(ca: LocalCa) -> None:
-    async with running(ca) as rig:
-        device = rig.device("refused")
-        client = await RawClient.connect(rig.port, device, "stays")
-        rig.gateway.faults.refuse_connects(count=2)
-        for _ in range(2):
-            other = await RawClient.open(rig.port, device)
-            assert (await other.greet(p.Connect("x", MQTT_5))).reason_code == p.SERVER_UNAVAILABLE
-        await RawClient.connect(rig.port, device, "x")
-        rig.gateway.faults.refuse_connects(reason_code=p.QUOTA_EXCEEDED)
-        other = await RawClient.open(rig.port, device)
-        assert (await other.greet(p.Connect("y", MQTT_5))).reason_code == p.QUOTA_EXCEEDED
-        rig.gateway.faults.accept_connects()
-        await RawClient.connect(rig.port, device, "y")
-        await client.quiet()
-
-
-@in_loop
-async def test_pubacks_are_withheld_late_and_negative(ca: LocalCa) -> None:
-    async with running(ca) as rig:
-        faults = rig.gateway.faults
-        client = await RawClient.connect(rig.port, rig.device("acks"), "acks")
-        faults.withhold_puback("$aws/rules/readings", count=2)
-        for number in (1, 2):
-            client.send(p.Publish("$aws/rules/readings/t", b"withheld", 1, packet_id=number))
-        assert (await client.publish("$aws/rules/readings/t", b"third", 3)).reason_code == 0
-        assert rig.payloads() == [b"withheld", b"withheld", b"third"]  # accepted all the same
-        faults.fail_puback(p.QUOTA_EXCEEDED, count=1)
-        assert (await client.publish("a", b"rejected", 4)).reason_code == p.QUOTA_EXCEEDED
-        assert b"rejected" not in rig.payloads()
-        faults.delay_puback(0.3)
-        started_s = time.monotonic()
-        client.send(p.Publish("a", b"", 1, packet_id=5), p.Publish("a", b"", 1, packet_id=6))
-        assert [await client.receive(), await client.receive()] == [p.Ack(p.PUBACK, 5), p.Ack(p.PUBACK, 6)]
-        assert time.monotonic() - started_s >= 0.29
-        faults.withhold_puback(count=None)
-        faults.clear()
-        assert (await client.publish("a", b"", 7)).reason_code == 0
-
-
-@in_loop
-async def test_the_sdk_lives_through_a_drop_between_publish_and_puback(ca: LocalCa) -> None:
-    async with running(ca) as rig:
-        client = AwsClient(rig.port, rig.device("dropped"), "dropped")
-        await AwsClient.next(client.connected)
-        rig.gateway.faults.drop_before_puback("$aws/rules/")
-        future = client.send("$aws/rules/r/dropped", b"twice")
-        await AwsClient.next(client.disconnected)
-        await AwsClient.next(client.connected)
-        assert int((await asyncio.wait_for(future, 30)).puback.reason_code) == 0
-        assert rig.payloads() == [b"twice", b"twice"]  # accepted, not acknowledged, so sent again
-        await client.stop()
-
-
-@in_loop
-async def test_the_link_is_throttled(ca: LocalCa) -> None:
-    async with running(ca) as rig:
-        client = await RawClient.connect(rig.port, rig.device("throttled"), "throttled")
-        rig.gateway.faults.throttle(100_000)
-        started_s = time.monotonic()
-        for number in range(1, 6):
-            await client.publish("a", b"x" * 40_000, number)
-        assert 0.7 < time.monotonic() - started_s < 3
-        rig.gateway.faults.throttle(None)
-        with pytest.raises(ValueError, match="above 0"):
-            rig.gateway.faults.throttle(0)
-
-
-@in_loop
-async def test_counters_and_switches_can_be_read(ca: LocalCa) -> None:
-    async with running(ca) as rig:
-        client = await RawClient.connect(rig.port, rig.device("counted"), "counted")
-        await client.publish("a", b"12345")
-        rig.gateway.faults.withhold_puback("x", 3)
-        counters = rig.gateway.counters.as_dict()
-        assert (counters["connects"], counters["connections"], counters["publishes"]) == (1, 1, 1)
-        assert counters["bytes_in"] > 20 and counters["bytes_out"] > 8
-        state = rig.gateway.faults.state()
-        assert state["link"] == "up"
-        assert [(one["topic_prefix"], one["left"]) for one in state["pubacks"]] == [("x", 3)]
+        assert time.monotonic() - started_s > 0.4  # ten pass at once

@@ -7,17 +7,16 @@ from typing import Any
 import pytest
 
 from contract import payloads
+from contract.batch import ANOMALY
 from edge_bridge.anomaly import Scorer
 from edge_bridge.bridge import Bridge
 from edge_bridge.detectors import Verdict
 from edge_bridge.handover import Committed, Handover, next_unscored
 from edge_bridge.inbox import Inbox, Message
 from edge_bridge.outbox import Intake, Outbox
-from edge_bridge.rows import ANOMALY
-from tests.test_bridge_scoring import Above
-from tests.test_outbox import Parts
-
-EVERY_ID = 1 << 62
+from edge_bridge.rows import EVERY_ID
+from tests.outbox_rig import Parts, Source
+from tests.scoring_rig import Above
 
 
 class Wary(Above):
@@ -118,18 +117,8 @@ def test_readings_go_from_hand_to_hand_and_not_by_way_of_the_disk(parts: HandedO
     assert parts.next(2) == [1, 2] and parts.next() == [3] and parts.next() == []
 
 
-class Source:
-    """Where a message came from, as the intake sees it."""
-
-    def __init__(self, route: str, required: str) -> None:
-        self.route, self.required = route, required
-
-    def acknowledge(self, messages: list[Message]) -> None:
-        """Nobody waits for it."""
-
-
 def test_the_intake_hands_on_what_it_took_in_and_nothing_else(parts: HandedOver) -> None:
-    readings, events = Source("readings", "sensor2"), Source("events", "persons_detected")
+    readings, events = Source("readings"), Source("events")
 
     def message(source: Source, payload: bytes, offset: int) -> Message:
         origin: Any = ("sensor/data/a",) if source is readings else ("edge-data", 0, offset, 1_800_000_000_000)

@@ -1,4 +1,5 @@
 """The small HTTP server and the forwarder behind the AWS endpoint, over real sockets, bad requests included."""
+
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
@@ -71,6 +72,7 @@ def test_requests_are_answered(sent: bytes, expected: list[bytes]) -> None:
     (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"Content-Length"),
     (b"POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", b"Content-Length"),
     (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", b"chunk size"),
+    (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 80_000, b"a line of a chunked body"),
     (b"GET / HTTP/1.1\r\nX: " + b"a" * 80_000, b"request head above"),
 ])
 def test_bad_requests_are_refused_with_a_reason(sent: bytes, text: bytes) -> None:
@@ -114,6 +116,23 @@ def test_the_forwarder_reuses_connections_and_survives_their_end() -> None:
         await forwarder.close()
         await again.close()
         assert (await forwarder.send(Request("GET", "/z", []))).status == 502
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_an_endpoint_that_speaks_something_else_is_a_502() -> None:
+    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n")
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(garble, "127.0.0.1", 0)
+        forwarder = Forwarder(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        answer = await forwarder.send(Request("GET", "/", []))
+        assert answer.status == 502 and b"Content-Length 'many'" in answer.body
+        await forwarder.close()
+        server.close()
 
     asyncio.run(asyncio.wait_for(run(), 20))
 

@@ -1,16 +1,20 @@
 """IAM as the local cloud judges it: documents, what SDK requests need, the roles of functions, rules and streams."""
+import asyncio
 import json
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
+from local_cloud.actions import Action
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.functions import ACCESS_KEY
 from local_cloud.http_wire import Request
 from local_cloud.iam import FIREHOSE, IOT, LAMBDA, AccessDenied, Iam
 from local_cloud.iam_policy import allowed, parse
 from local_cloud.iam_requests import Names, Need, UnknownRequest, needs
-from local_cloud.iam_services import function_made, mapping_made, stream_made
+from local_cloud.iam_services import function_made, mapping_made, rule_guard, stream_made
+from local_cloud.rule_sql import Message, compile_statement
 
 ACCOUNT, REGION = "123456789012", "eu-north-1"
 NAMES = Names(ACCOUNT, REGION)
@@ -71,6 +75,9 @@ def test_conditions_hold_of_the_request(condition: dict[str, Any], may: bool) ->
     (document({"Effect": "Allow", "Action": "x:y"}), DeployError, "has no Resource"),
     (document(statement(action=[])), DeployError, "Action: got [], expected a string"),
     (document({**statement(), "NotAction": "x:y"}), Unsupported, "NotAction is not evaluated here"),
+    (document("all of it"), DeployError, "statement 'all of it', expected an object"),
+    (document(statement(Condition="x")), DeployError, "Condition: got 'x', expected an object"),
+    (document(statement(Condition={"StringEquals": "x"})), DeployError, "StringEquals: got 'x', expected an object"),
     (document(statement(Condition={"NumericLessThan": {"a:b": "1"}})), Unsupported, "NumericLessThan is not evaluated"),
 ])
 def test_what_is_not_evaluated_stops_the_start(bad: Any, fault: type[Exception], said: str) -> None:
@@ -128,12 +135,19 @@ def test_a_request_of_unknown_needs_is_none_to_pass(asked: Request, service: str
     (request("DynamoDB_20120810.Scan", {"TableName": "t"}), 400, b'"__type": "AccessDeniedException"'),
     (request(path="/topics/a", service="iotdata"), 403, b'"__type": "ForbiddenException"'),
     (request(body=b"Action=Publish&TopicArn=x", service="sns"), 403, b"<Code>AuthorizationError</Code>"),
-    (request(path="/b/k", method="GET", service="s3"), 403, b"<Error><Type>Sender</Type><Code>AccessDenied</Code>")])
+    (request(path="/b/k", method="GET", service="s3"), 403, b"<Error><Code>AccessDenied</Code>")])
 def test_a_function_hears_a_refusal_in_the_services_own_form(asked: Request, status: int, said: bytes) -> None:
     refusal = iam(statement()).refusal(asked)
     assert refusal is not None and refusal.status == status and said in refusal.body
     assert b"is not authorized to perform: " in refusal.body
     assert b"because no identity-based policy allows the" in refusal.body
+
+
+def test_a_refusal_in_xml_is_xml_whatever_the_name() -> None:
+    asked = request(path="/b/a%26b%3Cc", method="GET", service="s3")
+    refusal = iam(statement()).refusal(asked)
+    assert refusal is not None
+    assert "arn:aws:s3:::b/a&b<c" in str(ElementTree.fromstring(refusal.body).findtext("Message"))
 
 
 def test_a_permitted_call_passes_and_so_does_a_persons() -> None:
@@ -211,9 +225,69 @@ def test_a_delivery_stream_needs_its_prefixes_and_its_bucket() -> None:
             stream_made(iam(*lacking, service=FIREHOSE), properties)
 
 
+def guarded(made: Iam, specification: dict[str, Any]) -> list[Any]:
+    """Run a rule's action under its role; what the action was given."""
+    given: list[Any] = []
+
+    async def take(message: Message, output: Any) -> None:
+        given.append(output)
+
+    rule = compile_statement("SELECT * FROM 'a/+'")
+    action = rule_guard(made)("mine", specification, rule, Action("SomeAction", "resource", take))
+    asyncio.run(action.run(Message("a/pi", b"{}"), {"n": 1}))
+    return given
+
+
+FIREHOSE_ARN = f"arn:aws:firehose:{REGION}:{ACCOUNT}:deliverystream/d"
+
+
+@pytest.mark.parametrize("kind, properties, expected", [
+    ("Sqs", {"QueueUrl": "http://x/1/q"}, [("sqs:SendMessage", QUEUE)]),
+    ("Firehose", {"DeliveryStreamName": "d"}, [("firehose:PutRecord", FIREHOSE_ARN)]),
+    ("Firehose", {"DeliveryStreamName": "d", "BatchMode": "true"}, [("firehose:PutRecordBatch", FIREHOSE_ARN)]),
+    ("S3", {"BucketName": "b", "Key": "${topic(2)}/k"}, [("s3:PutObject", "arn:aws:s3:::b/pi/k")]),
+    ("S3", {"BucketName": "b", "Key": "k", "CannedAcl": "private"},
+     [("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:PutObjectAcl", "arn:aws:s3:::b/k")]),
+    ("Republish", {"Topic": "$$aws/things/${topic(2)}/shadow/update"},
+     [("iot:Publish", f"arn:aws:iot:{REGION}:{ACCOUNT}:topic/$aws/things/pi/shadow/update")]),
+    ("Sns", {"TargetArn": "arn:aws:sns:x"}, [("sns:Publish", "arn:aws:sns:x")]),
+    ("DynamoDB", {"TableName": "t"}, [("dynamodb:PutItem", TABLE)]),
+    ("DynamoDBv2", {"PutItem": {"TableName": "t"}}, [("dynamodb:PutItem", TABLE)])])
+def test_a_rules_action_needs_its_roles_permission_at_each_message(
+        kind: str, properties: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    specification = {kind: {**properties, "RoleArn": ROLE}}
+    allowed_one = iam(*[statement(action, resource) for action, resource in expected], service=IOT)
+    assert guarded(allowed_one, specification) == [{"n": 1}]
+    assert {(use.action, use.resource) for use in allowed_one.used} == set(expected)
+    for lost in expected:
+        with pytest.raises(AccessDenied, match=lost[0]):
+            guarded(iam(*[statement(*one) for one in expected if one != lost], service=IOT), specification)
+
+
+def test_a_rules_role_may_trust_that_rule_alone() -> None:
+    for rule, may in (("mine", True), ("other", False)):
+        made = iam(statement("sqs:SendMessage", QUEUE), service=IOT)
+        made.add_role("worker", trust(IOT, Condition={"ArnEquals": {
+            "aws:SourceArn": f"arn:aws:iot:{REGION}:{ACCOUNT}:rule/{rule}"}}))
+        made.put_policy("worker", "Access", document(statement("sqs:SendMessage", QUEUE)))
+        specification = {"Sqs": {"QueueUrl": "http://x/1/q", "RoleArn": ROLE}}
+        if may:
+            assert guarded(made, specification) == [{"n": 1}]
+        else:
+            with pytest.raises(AccessDenied, match="not authorized to assume role"):
+                guarded(made, specification)
+
+
+def test_a_lambda_action_has_no_role_to_ask() -> None:
+    assert guarded(iam(service=IOT), {"Lambda": {"FunctionArn": "f"}}) == [{"n": 1}]
+
+
 def test_a_function_without_its_log_runs_and_a_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
     made = iam()
     function_made(made, "f", {"Role": ROLE})
     assert "runs without its log or traces" in caplog.text
     with pytest.raises(DeployError, match="sqs:SendMessage"):
         function_made(made, "f", {"Role": ROLE, "DeadLetterConfig": {"TargetArn": QUEUE}})
+    for odd in ("arn:aws:s3:::b", "q"):
+        with pytest.raises(Unsupported, match=f"destination {odd} is not emulated"):
+            function_made(made, "f", {"Role": ROLE, "DeadLetterConfig": {"TargetArn": odd}})

@@ -11,7 +11,7 @@ from contract.alerts import CLOSED, OPEN, OPENED, Classified
 from edge_bridge.anomaly import Scorer
 from edge_bridge.detectors import SHIFT, SPIKE, Verdict
 from edge_bridge.incidents import QUIET_MS, QUIET_READINGS, SILENT_MS, Incidents
-from tests.test_outbox import Parts
+from tests.outbox_rig import Parts
 
 EXAMPLES = Path(__file__).parent.parent / "contract" / "examples"
 

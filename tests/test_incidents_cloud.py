@@ -1,7 +1,6 @@
 """Incidents in the cloud: the bridge's newest word counts, whatever order it comes in and how often; silence closes."""
 import itertools
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -9,45 +8,14 @@ import pytest
 
 from contract import alerts, incidents, numbers
 from lambdas import alert, alert_incidents, alert_notices, table
-from tests.api_rig import get
-from tests.cloud_tables import (
-    EXAMPLES,
-    OUTBOX,
-    SITE,
-    T0_MS,
-    alerted,
-    anomaly,
-    by_rule,
-    cloud,
-    dump,
-    failures,
-    items,
-    notices,
-)
+from tests.api_rig import get, pages
+from tests.cloud_tables import alerted, dump, failures, items, notices
+from tests.incidents_rig import CLOSED, LATER, OPENED, body, told
+from tests.messages import EXAMPLES, SITE, T0_MS, anomaly, by_rule
 
 ID = "8f84213c776f84d0fd1160a3"
 QUARTER_MS = 15 * 60 * 1000
-
-
-@pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        yield
-
-
-def told(number: int, state: str, count: int, peak: str = "1.9", *, device: str = "pi-1", opened: int = 1,
-         **other: Any) -> alerts.Classified:
-    """What a bridge says of the incident that `opened` opened, with reading `number`."""
-    said = alerts.incident(device, "sensor2", opened, state, T0_MS + 100 * opened + 20, count, Decimal(peak), "spike")
-    given = {"low": Decimal("0.3"), "high": Decimal("0.7"), "anomaly": state != alerts.CLOSED, **other}
-    return anomaly(number, peak, incident=said)._replace(**given)
-
-
-def body(*classified: alerts.Classified, device: str = "pi-1", site: str = SITE) -> str:
-    return by_rule(alerts.seal(OUTBOX, device, list(classified))[1], site)
-
-
-OPENED, LATER, CLOSED = (told(1, "opened", 1, "1.2"), told(5, "open", 2, "1.9"), told(90, "closed", 2, "1.9"))
+pytestmark = pytest.mark.usefixtures("tables")
 
 
 def only() -> dict[str, Any]:
@@ -94,7 +62,9 @@ def test_an_anomaly_without_an_incident_is_none() -> None:
 
 @pytest.mark.parametrize("broken", (
     body(OPENED).replace('"state":"opened"', '"state":"ended"'), body(OPENED).replace('"count":1', '"count":"many"'),
-    body(OPENED).replace('"peak":1.2', '"peak":1E+400'), body(OPENED).replace('"incident":{', '"incident":{"x":{},')
+    body(OPENED).replace('"peak":1.2', '"peak":1E+400'), body(OPENED._replace(received_ms=10 ** 20)),
+    body(OPENED._replace(incident={**OPENED.incident, "opened": 10 ** 20})),
+    body(OPENED).replace('"incident":{', '"incident":{"x":{},')
     .replace(f'"id":"{OPENED.incident["id"]}"', '"id":"#"')))
 def test_a_broken_incident_fails_its_message_alone(broken: str) -> None:
     assert failures(alerted(broken, body(told(3, "open", 7)))) == ["m0"]
@@ -176,7 +146,7 @@ def test_the_answer_is_the_golden_one() -> None:
     assert get("/incidents", day="2026-11-22") == numbers.loads((EXAMPLES / "api_incidents.json").read_bytes())
 
 
-def test_the_api_lists_open_ones_first_then_the_days(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_api_lists_open_ones_first_then_the_days() -> None:
     several = [told(one, "open" if one in (2, 5) else "closed", one, opened=one) for one in (1, 2, 3, 4, 5)]
     alerted(*(body(one) for one in several))
     found = get("/incidents", day="2026-11-22")["incidents"]
@@ -188,12 +158,8 @@ def test_the_api_lists_open_ones_first_then_the_days(monkeypatch: pytest.MonkeyP
         "value": Decimal("1.9"), "low": Decimal("0.3"), "high": Decimal("0.7"), "score": Decimal("-0.61"),
         "reason": "spike", "notice": "sent"}
     assert [one["count"] for one in get("/incidents", day="2026-11-21")["incidents"]] == []
-    pages, cursor = [], None
-    while cursor is not None or not pages:
-        page = get("/incidents", day="2026-11-22", limit="2", **({"cursor": cursor} if cursor else {}))
-        pages.append([one["count"] for one in page["incidents"]])
-        cursor = page["next"]
-    assert pages == [[5, 2], [4, 3], [1]]
+    of_two = pages("/incidents", day="2026-11-22", limit=2)
+    assert [[one["count"] for one in page["incidents"]] for page in of_two] == [[5, 2], [4, 3], [1]]
 
 
 def test_without_a_day_open_ones_of_any_day_are_there() -> None:

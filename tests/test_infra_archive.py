@@ -11,9 +11,8 @@ import pytest
 
 from contract import routes
 from infra.archive_queries import QUERIES
-from lambdas import table
 from local_cloud.firehose import FirehoseService
-from tests.cloud_tables import EXAMPLES
+from tests.messages import EXAMPLES
 from tests.synthesized import properties, resources, template, text
 
 
@@ -146,25 +145,3 @@ def test_three_saved_queries_and_two_deployments_side_by_side() -> None:
         assert len(saved) == 3 and {one["WorkGroup"] for one in saved} == {name}
         assert {text(one["Database"]) for one in saved} == {"<QueryDatabase>"}
         assert properties(found, "QueryDatabase")["DatabaseInput"]["Name"] == name
-
-
-def test_roll_ups_have_a_stream_of_keys_and_hours_reads_it() -> None:
-    assert properties(template("Storage"), "Rollups")["StreamSpecification"] == {"StreamViewType": "KEYS_ONLY"}
-    mapping = properties(template("Ingest"), "HoursMapping")
-    assert text(mapping["EventSourceArn"]) == "<RollupsStream>" and mapping["MaximumBatchingWindowInSeconds"] == 300
-    pattern = json.loads(mapping["FilterCriteria"]["Filters"][0]["Pattern"])
-    assert pattern == {"eventName": ["INSERT", "MODIFY"], "dynamodb": {"Keys": {"sk": {"S": [{"prefix": "m#"}]}}}}
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-
-
-def test_how_long_things_are_kept_reaches_the_functions_and_a_rebuild() -> None:
-    context = (("readings_days", "10"), ("minutes_days", "20"), ("rollups_days", "400"))
-    ingest = template("Ingest", *context)
-    want = {table.READINGS: "10", table.MINUTES: "20", table.ROLLUPS: "400"}
-    for function, settings in (("Persist", [table.READINGS]), ("Aggregate", [table.MINUTES]),
-                               ("Hours", [table.MINUTES, table.ROLLUPS])):
-        given = properties(ingest, f"{function}Function")["Environment"]["Variables"]
-        assert {name: given[name] for name in settings} == {name: want[name] for name in settings}
-    assert json.loads(properties(ingest, "RebuildEnvironmentParameter")["Value"]) == want
-    defaults = json.loads(properties(template("Ingest"), "RebuildEnvironmentParameter")["Value"])
-    assert {name: int(days) for name, days in defaults.items()} == table.KEPT_DAYS

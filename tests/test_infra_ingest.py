@@ -6,6 +6,7 @@ import pytest
 from contract import routes
 from infra.ingest_stack import TIMEOUT_S
 from infra.queues import DEAD_LETTER_DAYS, MAX_RECEIVES
+from lambdas import table
 from tests.synthesized import properties, resources, statements, template, text
 
 TABLE = "arn:aws:dynamodb:eu-north-1:123456789012:table/"
@@ -227,3 +228,25 @@ def test_names_of_rules_and_queues_go_out_as_parameters() -> None:
     assert {name for name in given if name.endswith(("-queue", "-dead-letters"))} == {
         f"/edgecloud/{name}-{kind}" for name, _ in ROUTES for kind in ("queue", "dead-letters")} | {
         "/edgecloud/stream-dead-letters"}
+
+
+def test_roll_ups_have_a_stream_of_keys_and_hours_reads_it() -> None:
+    assert properties(template("Storage"), "Rollups")["StreamSpecification"] == {"StreamViewType": "KEYS_ONLY"}
+    mapping = properties(template("Ingest"), "HoursMapping")
+    assert text(mapping["EventSourceArn"]) == "<RollupsStream>" and mapping["MaximumBatchingWindowInSeconds"] == 300
+    pattern = json.loads(mapping["FilterCriteria"]["Filters"][0]["Pattern"])
+    assert pattern == {"eventName": ["INSERT", "MODIFY"], "dynamodb": {"Keys": {"sk": {"S": [{"prefix": "m#"}]}}}}
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_how_long_things_are_kept_reaches_the_functions_and_a_rebuild() -> None:
+    context = (("readings_days", "10"), ("minutes_days", "20"), ("rollups_days", "400"))
+    ingest = template("Ingest", *context)
+    want = {table.READINGS: "10", table.MINUTES: "20", table.ROLLUPS: "400"}
+    for function, settings in (("Persist", [table.READINGS]), ("Aggregate", [table.MINUTES]),
+                               ("Hours", [table.MINUTES, table.ROLLUPS])):
+        given = properties(ingest, f"{function}Function")["Environment"]["Variables"]
+        assert {name: given[name] for name in settings} == {name: want[name] for name in settings}
+    assert json.loads(properties(ingest, "RebuildEnvironmentParameter")["Value"]) == want
+    defaults = json.loads(properties(template("Ingest"), "RebuildEnvironmentParameter")["Value"])
+    assert {name: int(days) for name, days in defaults.items()} == table.KEPT_DAYS

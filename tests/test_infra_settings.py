@@ -8,7 +8,8 @@ import pytest
 
 from infra.errors import SynthesisFault
 from infra.nodejs import use_nodejs
-from infra.settings import TABLE, logical_id, product_version, read
+from infra.settings import POSTED_SITE, TABLE, logical_id, product_version, read
+from lambdas import api_data
 from tests.synthesized import CERTIFICATE, ROOT, flags
 
 
@@ -59,6 +60,9 @@ def test_an_existing_thing_is_the_thing() -> None:
     ({"things": "A@x#y"}, "thing or thing@site"),
     ({"things": "A@B@C"}, "thing or thing@site"),
     ({"existing_thing": "S", "things": "A@S"}, "S is not among things (A)"),
+    ({"things": "A,api"}, "api is the site of what is posted to the HTTP API"),
+    ({"things": "A@api"}, "api is the site of what is posted to the HTTP API"),
+    ({"existing_thing": "api"}, "api is the site of what is posted to the HTTP API"),
     ({"certificate_arn": "arn:aws:iot:x"}, "cert/<64 hex digits>"),
     ({"certificate_arn": CERTIFICATE}, "needs existing_thing"),
     ({"existing_thing": "A", "certificate_arn": CERTIFICATE, "region": "eu-west-1"}, "not in region eu-west-1"),
@@ -68,6 +72,12 @@ def test_a_wrong_context_is_refused(context: dict[str, object], said: str) -> No
     with pytest.raises(SynthesisFault) as caught:
         read(context, "1")
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_bridge_may_have_the_site_of_what_is_posted() -> None:
+    """GET /data reads a posted event by another key than a bridge's, and would not find those of a bridge there."""
+    assert POSTED_SITE == api_data.SITE
+    assert read({"things": "API,api2", "name": "api"}, "1").things == ("API", "api2")
 
 
 def test_all_faults_are_told_at_once() -> None:

@@ -1,18 +1,15 @@
 """IoT's control-plane API of the local cloud: certificates, policies and rules by boto3's own requests; refusals."""
-import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from local_cloud.http_wire import Request, Response, Server
+from local_cloud.http_wire import Request, Response
 from local_cloud.iot_api import IotApi
+from tests.aws_server import client, served
 from tests.gateway_rig import make_csr
 from tests.test_deployer import RecordedServices
 
@@ -33,17 +30,8 @@ def iot(services: RecordedServices) -> Iterator[Any]:
     async def handle(request: Request) -> Response:
         return api.handle(request)
 
-    loop, server = asyncio.new_event_loop(), Server(handle)
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0), loop).result(10)
-    yield boto3.client(
-        "iot", endpoint_url=f"http://127.0.0.1:{server.port}", region_name="eu-north-1", aws_access_key_id="a",
-        aws_secret_access_key="b", config=Config(retries={"total_max_attempts": 1}))
-    asyncio.run_coroutine_threadsafe(server.close(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+    with served(handle) as url:
+        yield client("iot", url)
 
 
 def refused(call: Any, **arguments: Any) -> str:
@@ -100,6 +88,25 @@ def test_a_rule_runs_until_it_is_deleted(iot: Any, services: RecordedServices) -
     ("create_certificate_from_csr", {"certificateSigningRequest": "no request"}, "InvalidRequestException"),
     ("attach_policy", {"policyName": "p", "target": "arn:aws:iot:eu-north-1:123456789012:cert/0"},
      "ResourceNotFoundException"),
+    ("update_certificate", {"certificateId": "0" * 64, "newStatus": "ACTIVE"}, "ResourceNotFoundException"),
     ("list_jobs", {}, "NotImplementedException")])
 def test_what_it_refuses_has_awss_name(iot: Any, operation: str, arguments: dict[str, Any], code: str) -> None:
     assert refused(getattr(iot, operation), **arguments) == code
+
+
+def test_limits_and_unknown_values_are_no_missing_resources(iot: Any) -> None:
+    made = iot.create_certificate_from_csr(certificateSigningRequest=CSR)
+    assert refused(iot.update_certificate, certificateId=made["certificateId"],
+                   newStatus="SLEEPING") == "InvalidRequestException"
+    for number in range(11):
+        iot.create_policy(policyName=f"p{number}", policyDocument=POLICY)
+    for number in range(10):
+        iot.attach_policy(policyName=f"p{number}", target=made["certificateArn"])
+    assert refused(iot.attach_policy, policyName="p10", target=made["certificateArn"]) == "LimitExceededException"
+
+
+@pytest.mark.parametrize("body", (b"{", b"[]", b"\xff", b"{}"))
+def test_a_body_that_is_none_is_refused(services: RecordedServices, body: bytes) -> None:
+    api = IotApi(services.registry, lambda: "localhost:1", services.pki, services.rules)
+    answer = api.handle(Request("POST", "/policies/p", [], body))
+    assert answer.status == 400 and dict(answer.headers)["x-amzn-ErrorType"] == "InvalidRequestException"

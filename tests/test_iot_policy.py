@@ -154,6 +154,8 @@ def test_conditions(condition: dict, fits: bool) -> None:
     ({"Statement": [allow(condition={"NumericEquals": {"iot:ClientId": "1"}})]}, "NumericEquals"),
     ({"Statement": [allow(condition={"StringEquals": {"aws:CurrentTime": "1"}})]}, "aws:CurrentTime"),
     ({"Statement": [allow(condition={"StringEquals": "x"})]}, "StringEquals"),
+    ({"Statement": [allow(condition="x")]}, "Condition is 'x'"),
+    ({"Statement": [allow(condition={"IpAddress": {"iot:ClientId": "10.0.0.7"}})]}, "IpAddress is for aws:SourceIp"),
     ({"Statement": [allow(condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/33"}})]}, "no IP address"),
     ({"Statement": [allow(resource="x" * LONGEST_DOCUMENT)]}, "without white space"),
 ])
@@ -162,16 +164,16 @@ def test_what_is_not_evaluated_is_refused(document, says: str) -> None:
         parse(document)
 
 
+def test_a_document_is_as_long_as_its_text() -> None:
+    fits = allow(resource="ü" * (LONGEST_DOCUMENT - 100))
+    assert parse(json.dumps({"Statement": fits}, ensure_ascii=False)) == parse({"Statement": fits})
+
+
 def test_documents_may_be_text_and_hold_one_statement() -> None:
     assert parse(json.dumps({"Statement": allow()})) == parse({"Statement": [allow()]})
 
 
 # The registry
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> LocalCa:
-    return LocalCa(tmp_path_factory.mktemp("pki"))
 
 
 def test_the_registry_knows_what_is_attached_to_what(ca: LocalCa) -> None:

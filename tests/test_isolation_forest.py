@@ -134,9 +134,9 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("detector", [settings.default("DETECTOR"), "seed"])
 def test_the_default_path_imports_neither_scikit_learn_nor_scipy(detector: str) -> None:
-    ran = run("import sys\nimport edge_bridge.__main__\nfrom edge_bridge.detectors import factory\n"
+    ran = run("import sys\nimport edge_bridge.process\nfrom edge_bridge.detectors import factory, judged\n"
               "assert 'numpy' not in sys.modules\n"
-              f"made = factory({detector!r})()\nmade.update_many([(i % 7 / 7 + i // 39, i) for i in range(40)])\n"
+              f"made = factory({detector!r})()\njudged(made, [(i % 7 / 7 + i // 39, i) for i in range(40)])\n"
               "print([name for name in sys.modules if name.split('.')[0] in ('sklearn', 'scipy', 'pandas')])\n"
               "import scipy.linalg")
     assert (ran.returncode, ran.stdout) == (0, "[]\n"), ran.stderr

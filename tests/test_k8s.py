@@ -156,7 +156,9 @@ def test_the_environment_is_the_contracts() -> None:
     assert set(given) <= set(defaults)
     container, = found["StatefulSet", "bridge"]["spec"]["template"]["spec"]["containers"]
     assert {one["name"] for one in container["env"]} <= set(defaults)
-    assert found["ConfigMap", "camera-settings"]["data"]["BOOTSTRAP_SERVERS"] == defaults["BOOTSTRAP_SERVERS"]
+    camera, service = found["ConfigMap", "camera-settings"]["data"], found["Service", "bridge"]
+    assert camera["BOOTSTRAP_SERVERS"] == defaults["BOOTSTRAP_SERVERS"]
+    assert camera["BRIDGE_URL"] == f"http://bridge:{service['spec']['ports'][0]['port']}", "for its carbon intensity"
 
 
 @pytest.mark.parametrize("overlay", ["k3d", "minikube"])
@@ -200,6 +202,8 @@ def test_the_edge_node_needs_neither_cluster_dns_nor_its_volumes() -> None:
         assert spec["dnsPolicy"] == "Default" and spec["nodeSelector"] == {"node-role.kubernetes.io/edge": ""}
         names = [one["name"] for one in spec["containers"][0]["env"]]
         assert names.index("NODE_ADDRESS") < names.index("BOOTSTRAP_SERVERS")  # only what stands before is known
+    camera = found["Deployment", "camera"]["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "BRIDGE_URL", "value": ""} in camera, "the node does not know the Service's name"
     claim, = found["StatefulSet", "bridge"]["spec"]["volumeClaimTemplates"]
     volume = found["PersistentVolume", "edgecloud-outbox"]["spec"]
     assert claim["spec"]["storageClassName"] == volume["storageClassName"]

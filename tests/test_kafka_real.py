@@ -12,7 +12,8 @@ import pytest
 from contract import batch
 from tests import kafka_rig
 from tests.bridge_rig import BridgeProcess, Cloud, until
-from tests.test_bridge_kafka import Cluster, Intake
+from tests.bridge_rig import cloud as cloud
+from tests.kafka_intake import Cluster, Intake
 
 pytestmark = pytest.mark.timeout(180)
 SEED = 20261122
@@ -46,13 +47,6 @@ def servers(request: pytest.FixtureRequest) -> str:
     """A broker that the tests only use: the one in BOOTSTRAP_SERVERS, else our own."""
     given = os.environ.get("BOOTSTRAP_SERVERS", "")
     return given or request.getfixturevalue("broker").servers
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Cloud]:
-    made = Cloud(tmp_path)
-    yield made
-    made.close()
 
 
 def events(first: int, last: int) -> list[bytes]:
@@ -169,6 +163,7 @@ def test_sigkill_of_the_broker(tmp_path: Path, cloud: Cloud, broker: kafka_rig.K
         broker.kill()
         until(lambda: process.status()["connected"]["kafka"] is False, "the bridge to miss its broker")
         broker.start()
+        until(lambda: process.status()["connected"]["kafka"], "the bridge to see it again, though no event comes")
         topic.send(*events(60, 120))
         until(lambda: len(in_cloud(cloud)) == 120, "all events", 60)
         assert_each_once(cloud, 120)

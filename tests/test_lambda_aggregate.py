@@ -1,43 +1,21 @@
 """aggregate: the readings table's stream becomes minute roll-ups; a record that comes again changes nothing."""
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract import rollups
 from contract.rollups import Total
 from lambdas import table, table_rollups
-from tests.cloud_tables import (
-    ENGINE,
-    SITE,
-    T0_MS,
-    aggregated,
-    by_rule,
-    cloud,
-    dump,
-    event,
-    failures,
-    fresh_container,
-    items,
-    persisted,
-    row,
-    sealed,
-    streamed,
-)
+from tests.client_faults import Intercepted, throttled
+from tests.cloud_tables import ENGINE, aggregated, dump, failures, fresh_container, items, persisted, streamed
+from tests.messages import SITE, T0_MS, by_rule, event, row, sealed
 from tests.number_strategies import exact_numbers
-from tests.test_lambda_persist import Refusing
 
 MINUTE = 600  # rows of the helper `row` are 100 ms apart
-
-
-@pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        yield
+pytestmark = pytest.mark.usefixtures("tables")
 
 
 def readings(*numbers: int, device: str = "pi-1", **other: Any) -> str:
@@ -129,25 +107,15 @@ def test_an_event_received_again_leaves_the_minute_that_it_was_counted_in() -> N
 def test_devices_are_entered_once_with_their_kind() -> None:
     persisted(readings(1), readings(2), readings(3, device="pi-2"), events(event(1, 1)))
     fresh_container()  # aggregate's own
-    writes: list[str] = []
-    Refusing("dynamodb", lambda operation, request: writes.append(operation))
-    assert failures(aggregated(streamed_before := streamed_by_real())) == []
-    assert failures(aggregated(streamed_before)) == []
+    writes, records = list[str](), streamed()
+    Intercepted("dynamodb", lambda operation, request: writes.append(operation))
+    assert failures(aggregated(records)) == [] == failures(aggregated(records))
     assert writes.count("batch_write_item") == 3
     fresh_container()
     assert [(item["sk"], item["kind"], item["site"], item["device"]) for item in items("rollups")
             if item["pk"] == "devices"] == [
         (f"events#{SITE}#camera-01", "events", SITE, "camera-01"),
         (f"readings#{SITE}#pi-1", "readings", SITE, "pi-1"), (f"readings#{SITE}#pi-2", "readings", SITE, "pi-2")]
-
-
-def streamed_by_real() -> list[dict[str, Any]]:
-    """The stream's records, asked of DynamoDB past a client that counts."""
-    counting = table.CLIENTS.pop("dynamodb")
-    try:
-        return streamed()
-    finally:
-        table.CLIENTS["dynamodb"] = counting
 
 
 def test_items_that_are_deleted_stay_counted() -> None:
@@ -174,9 +142,9 @@ def test_an_update_that_is_refused_names_every_record_behind_it() -> None:
 
     def refuse(operation: str, request: Any) -> None:
         if operation == "update_item" and request["Key"]["pk"]["S"].endswith("#pi-1"):
-            raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, operation)
+            raise throttled(operation)
 
-    Refusing("dynamodb", refuse)
+    Intercepted("dynamodb", refuse)
     assert failures(aggregated(records)) == [records[i]["dynamodb"]["SequenceNumber"] for i in (0, 2)]
     fresh_container()
     assert minutes() == {} and minutes("pi-2")["07:24"]["sensor2"].n == 1

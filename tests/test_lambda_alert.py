@@ -1,31 +1,14 @@
 """alert: one item per anomaly, whatever message brings it and how often; the receipt names the message."""
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
 
 from contract import alerts
-from tests.cloud_tables import (
-    EXAMPLES,
-    OUTBOX,
-    SITE,
-    T0_MS,
-    alerted,
-    anomaly,
-    by_rule,
-    cloud,
-    dump,
-    failures,
-    items,
-    published,
-)
+from tests.cloud_tables import alerted, dump, failures, items, published
+from tests.messages import EXAMPLES, OUTBOX, SITE, T0_MS, anomaly, by_rule
 
-
-@pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        yield
+pytestmark = pytest.mark.usefixtures("tables")
 
 
 def body(*classified: alerts.Classified, device: str = "pi-1", site: str | None = SITE) -> str:

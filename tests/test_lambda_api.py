@@ -2,7 +2,6 @@
 import base64
 import json
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -14,35 +13,16 @@ from hypothesis import strategies as st
 from contract import alerts, numbers, payloads, routes
 from lambdas import api, api_request, table
 from tests import api_rig
-from tests.api_rig import ACCESS, call, get, readings, refused, store
-from tests.cloud_tables import (
-    EXAMPLES,
-    OUTBOX,
-    SITE,
-    T0_MS,
-    aggregated,
-    alerted,
-    anomaly,
-    by_rule,
-    dump,
-    event,
-    failures,
-    persisted,
-    row,
-    sealed,
-    streamed,
-)
+from tests.api_rig import ACCESS, call, get, pages, readings, refused, store
+from tests.client_faults import Intercepted
+from tests.cloud_tables import aggregated, alerted, dump, failures, persisted, streamed
+from tests.messages import EXAMPLES, OUTBOX, SITE, T0_MS, anomaly, by_rule, event, row, sealed
 from tests.number_strategies import exact_numbers
-from tests.test_lambda_persist import Refusing
 
 archive = api_rig.archive
 READINGS, ROLLUPS = "/sites/{site}/devices/{device}/readings", "/sites/{site}/devices/{device}/rollups"
 PI = {"site": SITE, "device": "pi-1"}
-
-
-@pytest.fixture(autouse=True)
-def tables(archive: api_rig.Archive) -> Iterator[None]:
-    yield
+pytestmark = pytest.mark.usefixtures("archive")
 
 
 # --- the golden answers: what the dashboard and other consumers are built on
@@ -112,13 +92,9 @@ def test_pages_join_without_a_gap_or_a_repeat(limit: int) -> None:
     batches = [*range(0, 9)], [20, 21, 22], [30]
     received = [number for one in batches for number in one]
     store(*(readings(*[row(n, {"sensor2": n}) for n in one]) for one in batches))
-    read, following, pages = [], {}, 0
-    while pages == 0 or following:
-        page = get(READINGS, PI, limit=limit, **following)
-        assert len(page["readings"]) <= limit
-        read += [reading["number"] for reading in page["readings"]]
-        following, pages = ({"cursor": page["next"]} if page["next"] else {}), pages + 1
-    assert read == received[::-1] and pages == -(-len(received) // limit)
+    read = [[reading["number"] for reading in page["readings"]] for page in pages(READINGS, PI, limit=limit)]
+    assert [number for page in read for number in page] == received[::-1]
+    assert max(map(len, read)) <= limit and len(read) == -(-len(received) // limit)
 
 
 def test_from_and_to_choose_by_the_moment_that_the_roll_ups_use() -> None:
@@ -137,12 +113,19 @@ def test_from_and_to_choose_by_the_moment_that_the_roll_ups_use() -> None:
 def test_a_range_with_little_in_it_is_looked_for_a_bounded_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_request, "MAX_LEFT_OUT", 10)
     store(readings(*[row(n, {"sensor2": n}) for n in range(50)]))
-    read, page = [], get(READINGS, PI, to="1795332240.2")
-    assert page["readings"] == [] and page["next"]
-    while page["next"]:
-        page = get(READINGS, PI, to="1795332240.2", cursor=page["next"])
-        read += [reading["number"] for reading in page["readings"]]
-    assert read == [1, 0]
+    first, *rest = [[reading["number"] for reading in page["readings"]]
+                    for page in pages(READINGS, PI, to="1795332240.2")]
+    assert first == [] and [number for page in rest for number in page] == [1, 0]
+
+
+def test_reading_ends_where_nothing_older_can_be_in_the_range() -> None:
+    old_ms = T0_MS - 3 * 86_400_000
+    old = {"timestamp": Decimal(old_ms) / 1000, "at_ms": old_ms, "received_ms": old_ms}
+    store(*(readings(row(n, {"sensor2": 1}, **old)) for n in range(10)), readings(row(100, {"sensor2": 1})))
+    asked: list[str] = []
+    Intercepted("dynamodb", lambda operation, request: asked.append(operation))
+    assert len(get(READINGS, PI, from_=T0_MS // 1000 - 60, limit=1)["readings"]) == 1
+    assert asked == ["query"]
 
 
 def test_an_answer_stays_below_what_lambda_refuses() -> None:
@@ -157,10 +140,10 @@ def test_an_answer_stays_below_what_lambda_refuses() -> None:
 
 def test_expired_readings_are_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETENTION_DAYS", "1")
-    now_s = int(time.time())
-    store(readings(row(1, {"sensor2": 1}, received_ms=now_s * 1000)),
-          readings(row(2, {"sensor2": 2}, received_ms=(now_s + 7_200) * 1000)))
-    monkeypatch.setattr(time, "time", lambda: now_s + 25 * 3_600)  # DynamoDB itself deletes days late
+    now_ms = table.now_ms()
+    store(readings(row(1, {"sensor2": 1}, received_ms=now_ms)),
+          readings(row(2, {"sensor2": 2}, received_ms=now_ms + 7_200_000)))
+    monkeypatch.setattr(table, "now_ms", lambda: now_ms + 25 * 3_600_000)  # DynamoDB itself deletes days late
     assert [reading["number"] for reading in get(READINGS, PI)["readings"]] == [2]
 
 
@@ -168,11 +151,9 @@ def test_expired_readings_are_not_answered(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_roll_ups_of_a_range_page_by_page() -> None:
     store(readings(*[row(600 * minute, {"sensor2": minute}) for minute in range(10)]))
-    page = get(ROLLUPS, PI, from_="2026-11-22T07:26Z", to="2026-11-22T07:31:00Z", limit=3)
-    rest = get(ROLLUPS, PI, from_="2026-11-22T07:26Z", to="2026-11-22T07:31:00Z", limit=3, cursor=page["next"])
-    assert [minute["minute"][11:] for minute in page["rollups"] + rest["rollups"]] == [
-        "07:26Z", "07:27Z", "07:28Z", "07:29Z", "07:30Z"]
-    assert rest["next"] is None
+    of_three = pages(ROLLUPS, PI, from_="2026-11-22T07:26Z", to="2026-11-22T07:31:00Z", limit=3)
+    assert [[minute["minute"][11:] for minute in page["rollups"]] for page in of_three] == [
+        ["07:26Z", "07:27Z", "07:28Z"], ["07:29Z", "07:30Z"]]
 
 
 def test_roll_ups_are_of_the_last_hour_unless_asked_otherwise() -> None:
@@ -200,11 +181,10 @@ def test_alerts_of_a_day_latest_first_page_by_page() -> None:
     for device in ("pi-1", "pi-2"):
         alerted(by_rule(alerts.seal(OUTBOX, device, [anomaly(n, f"1.{n}") for n in range(5)])[1]))
     alerted(by_rule(alerts.seal(OUTBOX, "pi-1", [anomaly(9, "9", received_ms=night_ms)])[1]))
-    page = get("/alerts", day="2026-11-22", limit=7)
-    rest = get("/alerts", day="2026-11-22", limit=7, cursor=page["next"])
-    read = [(alert["device"], alert["number"], alert["value"]) for alert in page["alerts"] + rest["alerts"]]
-    assert read == [(device, n, Decimal(f"1.{n}")) for n in range(4, -1, -1) for device in ("pi-2", "pi-1")]
-    assert rest["next"] is None
+    read = [[(alert["device"], alert["number"], alert["value"]) for alert in page["alerts"]]
+            for page in pages("/alerts", day="2026-11-22", limit=7)]
+    want = [(device, n, Decimal(f"1.{n}")) for n in range(4, -1, -1) for device in ("pi-2", "pi-1")]
+    assert read == [want[:7], want[7:]]
     assert [alert["number"] for alert in get("/alerts", day="2026-11-23")["alerts"]] == [9]
     assert get("/alerts")["day"] == table.day_text(int(time.time() * 1000))
 
@@ -233,6 +213,12 @@ def test_a_cameras_events_keep_the_order_of_their_receive_numbers_when_its_clock
     rows = [event(1, 1), event(2, 2, received_ms=T0_MS - 60_000), event(3, 3)]
     store(by_rule(sealed("events", {"camera-01": rows})))
     assert [one["persons_detected"] for one in get("/data")] == [3, 2, 1]
+
+
+def test_an_event_that_counts_no_persons_is_not_among_the_data() -> None:
+    """One bridge's odd event must not take the answer from everybody."""
+    store(by_rule(sealed("events", {"camera-01": [event(1, 1), event(2, 2)._replace(values={"lux": Decimal(3)})]})))
+    assert [one["persons_detected"] for one in get("/data")] == [1]
 
 
 # --- questions that cannot be answered
@@ -312,7 +298,7 @@ def test_a_busy_table_says_when_to_come_again() -> None:
     def refuse(operation: str, request: Any) -> None:
         raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "secret"}}, operation)
 
-    Refusing("dynamodb", refuse)
+    Intercepted("dynamodb", refuse)
     assert "secret" not in refused(503, "GET /health")
     assert call("GET /health")[2]["retry-after"] == "1"
 
@@ -324,9 +310,17 @@ def test_a_fault_of_ours_leaks_nothing_and_is_logged(error: Exception, caplog: p
     def refuse(operation: str, request: Any) -> None:
         raise error
 
-    Refusing("dynamodb", refuse)
+    Intercepted("dynamodb", refuse)
     assert "secret" not in refused(500, "GET /devices")
     assert "arn:aws:secret" in caplog.text
+
+
+def test_a_damaged_item_is_our_fault_and_the_log_names_it(caplog: pytest.LogCaptureFixture) -> None:
+    store(readings(row(1, {"sensor2": 1})))
+    [item] = dump("readings")
+    table.client("dynamodb").put_item(TableName="readings", Item={**item, "series": {"S": "{"}})
+    assert "our fault" in refused(500, f"GET {READINGS}", PI)
+    assert f"{SITE}#pi-1, {item['sk']['S']}" in caplog.text and "make rebuild" in caplog.text
 
 
 def test_a_bridge_clock_that_was_set_back_hides_nothing_from_a_range() -> None:

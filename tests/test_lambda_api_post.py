@@ -3,7 +3,6 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -11,20 +10,17 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from contract import numbers, payloads
-from lambdas import api_post, persist, table
+from lambdas import api_post, persist, table, table_devices
 from tests import api_rig
 from tests.api_rig import ACCESS, call, get, post, refused, store
-from tests.cloud_tables import aggregated, by_rule, dump, event, failures, items, sealed
-from tests.test_lambda_persist import Refusing
+from tests.client_faults import Intercepted
+from tests.cloud_tables import aggregated, dump, failures, items
+from tests.messages import by_rule, event, sealed
 
 archive = api_rig.archive
 ROLLUPS = "/sites/{site}/devices/{device}/rollups"
 SENT = {"device_id": "door", "persons_detected": 2}
-
-
-@pytest.fixture(autouse=True)
-def tables(archive: api_rig.Archive) -> Iterator[None]:
-    yield
+pytestmark = pytest.mark.usefixtures("archive")
 
 
 def claims_of(user: str) -> dict[str, str]:
@@ -73,13 +69,13 @@ def test_posted_events_come_newest_first_among_those_of_the_cameras() -> None:
 def test_what_was_posted_is_read_from_the_table_itself_not_from_its_late_index() -> None:
     """On AWS an index follows its table after a while; here it is not answered from at all."""
     post(SENT)
-    table._known_devices.clear()
+    table_devices.KNOWN.clear()
 
     def refuse(operation: str, request: dict[str, Any]) -> None:
         assert "IndexName" not in request
         assert operation != "query" or request["ConsistentRead"] is True
 
-    Refusing("dynamodb", refuse)
+    Intercepted("dynamodb", refuse)
     assert [one["persons_detected"] for one in get("/data")] == [2]
 
 
@@ -123,8 +119,8 @@ def test_a_refused_body_claims_no_key() -> None:
 
 def test_a_key_is_free_again_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     first = post(SENT, idempotency_key="k1")
-    now_s = time.time()
-    monkeypatch.setattr(time, "time", lambda: now_s + api_post.CLAIM_S + 60)  # DynamoDB itself deletes days late
+    later_ms = table.now_ms() + 1000 * (api_post.CLAIM_S + 60)
+    monkeypatch.setattr(table, "now_ms", lambda: later_ms)  # DynamoDB itself deletes days late
     assert post({**SENT, "persons_detected": 7}, idempotency_key="k1")[0] == 201 and first[0] == 201
 
 
@@ -159,7 +155,7 @@ def test_a_repeat_heals_what_was_interrupted(fault: Exception, archive: api_rig.
         if operation == "batch_write_item" and faults:
             raise faults.pop()
 
-    Refusing("dynamodb", fail_once)
+    Intercepted("dynamodb", fail_once)
     assert post({**SENT, "device_id": "gate"}, idempotency_key="k2")[0] == 503
     assert post({**SENT, "device_id": "gate"}, idempotency_key="k2")[0] == 201
     assert len(dump("readings")) == 2 and len(set(archive.lines)) == 2

@@ -1,62 +1,29 @@
 """hours: minutes become hours and days, put whole; late, repeated and simultaneous changes end with the same item."""
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract import rollups
 from contract.rollups import Total
 from lambdas import hours, table, table_rollups
-from tests.cloud_tables import (
-    SITE,
-    T0_MS,
-    aggregated,
-    by_rule,
-    cloud,
-    dump,
-    event,
-    failures,
-    fresh_container,
-    items,
-    persisted,
-    row,
-    sealed,
-    streamed,
-)
+from tests.client_faults import Intercepted, throttled
+from tests.cloud_tables import aggregated, dump, failures, fresh_container, items, persisted, streamed
+from tests.messages import SITE, T0_MS, by_rule, event, row, sealed
 
 PK = f"{SITE}#pi-1"
 HOUR_MS = table_rollups.start_of("hour", T0_MS)
 DAY_S = table.DAY_S
+pytestmark = pytest.mark.usefixtures("tables")
 
 
-@pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        yield
-
-
-class Interrupted:
-    """DynamoDB for `hours`, with something that another does just before a call of it."""
-
-    def __init__(self, before: str, act: Callable[[], None]) -> None:
-        self.real, self.before, self.act = table.client("dynamodb"), before, act
-        table.CLIENTS["dynamodb"] = self
-
-    def __getattr__(self, operation: str) -> Callable[..., Any]:
-        def call(**request: Any) -> Any:
-            if operation == self.before:
-                table.CLIENTS["dynamodb"] = self.real
-                try:
-                    self.act()
-                finally:
-                    table.CLIENTS["dynamodb"] = self
-            return getattr(self.real, operation)(**request)
-        return call
+def interrupted(operation: str, act: Callable[[], None]) -> None:
+    """Let another do something just before each such call to DynamoDB."""
+    Intercepted("dynamodb", lambda called, request: act() if called == operation else None)
 
 
 def send(*at_s: float, value: int = 1, device: str = "pi-1", **other: Any) -> None:
@@ -93,7 +60,7 @@ def test_records_that_come_again_write_nothing(monkeypatch: pytest.MonkeyPatch) 
     send(0, 60)
     assert hourly() == []
     before, writes = dump("rollups"), []
-    Interrupted("put_item", lambda: writes.append(1))
+    interrupted("put_item", lambda: writes.append(1))
     assert hourly() == [] and hourly(streamed("rollups") * 2) == []
     fresh_container()
     assert writes == [] and dump("rollups") == before
@@ -142,8 +109,8 @@ def test_who_read_the_minutes_earlier_does_not_write_over_who_read_them_later() 
     others: list[int] = []
     for before in ("put_item", "query"):
         others.clear()
-        Interrupted(before, another)
-        records = streamed_past_the_client()
+        records = streamed("rollups")
+        interrupted(before, another)
         assert hourly(records) == [] and others == [1]
         fresh_container()
         assert coarse("h#") == {"22T07:00Z": Total(2, Decimal(8), 1, 7, 0)}
@@ -154,14 +121,6 @@ def test_who_read_the_minutes_earlier_does_not_write_over_who_read_them_later() 
                     {"pk": item["pk"], "sk": item["sk"]}))
 
 
-def streamed_past_the_client() -> list[dict[str, Any]]:
-    interrupted = table.CLIENTS.pop("dynamodb")
-    try:
-        return streamed("rollups")
-    finally:
-        table.CLIENTS["dynamodb"] = interrupted
-
-
 def test_an_hour_that_others_write_all_the_time_comes_again() -> None:
     send(0)
     records, turns = streamed("rollups"), iter(range(1, 10_000))
@@ -170,7 +129,7 @@ def test_an_hour_that_others_write_all_the_time_comes_again() -> None:
         item = {"pk": PK, "sk": "h#2026-11-22T07:00Z", "fields": {"x": [next(turns), 1, 1, 1, 0]}}
         table.client("dynamodb").put_item(TableName="rollups", Item=table.to_attributes(item))
 
-    Interrupted("put_item", another)
+    interrupted("put_item", another)
     of_minutes = [r for r in records if r["dynamodb"]["Keys"]["sk"]["S"].startswith("m#")]
     assert hourly(records) == [r["dynamodb"]["SequenceNumber"] for r in of_minutes] != []
     fresh_container()
@@ -182,12 +141,12 @@ def test_a_refused_write_names_the_records_of_that_hour_alone() -> None:
     send(0, device="pi-2")
 
     def refuse() -> None:
-        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "put_item")
+        raise throttled("put_item")
 
     records = streamed("rollups")
     other = [r for r in records if r["dynamodb"]["Keys"]["pk"]["S"].endswith("#pi-2")]
     assert hourly(other) == []
-    Interrupted("put_item", refuse)
+    interrupted("put_item", refuse)
     assert hourly(records) == [r["dynamodb"]["SequenceNumber"] for r in records if r not in other
                                and r["dynamodb"]["Keys"]["sk"]["S"].startswith("m#")]
     fresh_container()

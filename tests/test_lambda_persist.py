@@ -2,58 +2,22 @@
 import json
 import os
 import random
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract import batch, numbers
-from lambdas import persist, table
-from tests.cloud_tables import (
-    EXAMPLES,
-    OUTBOX,
-    SITE,
-    T0_MS,
-    by_rule,
-    cloud,
-    dump,
-    event,
-    failures,
-    fresh_container,
-    items,
-    persisted,
-    published,
-    row,
-    sealed,
-    sqs,
-)
+from lambdas import persist, table, table_delivery, table_items
+from tests.client_faults import Intercepted, throttled
+from tests.cloud_tables import dump, failures, fresh_container, items, persisted, published
+from tests.messages import EXAMPLES, OUTBOX, SITE, T0_MS, by_rule, event, row, sealed, sqs
 from tests.number_strategies import exact_numbers
 
 RECEIPTS = f"edgecloud/receipts/{SITE}"
-
-
-@pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        yield
-
-
-class Refusing:
-    """A client in front of the real one: `refuses(operation, request)` may raise, or answer in its place."""
-
-    def __init__(self, service: str, refuses: Any) -> None:
-        self._real, self._refuses = table.client(service), refuses
-        table.CLIENTS[service] = self
-
-    def __getattr__(self, operation: str) -> Any:
-        def call(**request: Any) -> Any:
-            answer = self._refuses(operation, request)
-            return getattr(self._real, operation)(**request) if answer is None else answer
-        return call
+pytestmark = pytest.mark.usefixtures("tables")
 
 
 def body(number: int = 1, site: str | None = SITE) -> str:
@@ -74,7 +38,7 @@ def test_one_item_per_device_and_batch_holds_every_row() -> None:
     assert (second["pk"], second["sk"]) == (f"{SITE}#pi-2", f"r#00000000000000007#{ids(text)[0]}")
     assert first["n"] == 50 and first["received"] == T0_MS + 20 and first["batch"] == ids(text)[0]
     assert first["expires_at"] == T0_MS // 1000 + int(os.environ["RETENTION_DAYS"]) * 86400
-    assert {item["device"]: table.rows_of(item) for item in (first, second)} == rows
+    assert {item["device"]: table_items.rows_of(item) for item in (first, second)} == rows
     assert published() == [(RECEIPTS, {"v": 1, "ids": ids(text)})]
 
 
@@ -143,10 +107,10 @@ def test_items_left_unprocessed_are_tried_again() -> None:
         asked.append(len(waiting))
         if len(waiting) == 1:
             return None
-        table.CLIENTS["dynamodb"]._real.batch_write_item(RequestItems={"readings": waiting[:len(waiting) // 2]})
+        table.client("dynamodb").batch_write_item(RequestItems={"readings": waiting[:len(waiting) // 2]})
         return {"UnprocessedItems": {"readings": waiting[len(waiting) // 2:]}}
 
-    Refusing("dynamodb", half)
+    Intercepted("dynamodb", half)
     text = by_rule(sealed("events", {"camera-01": [event(i, i) for i in range(30)]}))
     assert failures(persisted(text)) == [] and asked == [25, 13, 7, 4, 2, 1, 5, 3, 2, 1]
     fresh_container()
@@ -155,7 +119,7 @@ def test_items_left_unprocessed_are_tried_again() -> None:
 
 def test_a_throttled_table_fails_the_records_and_sends_no_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "PUT_ATTEMPTS", 2)
-    Refusing("dynamodb", lambda operation, request: {"UnprocessedItems": request["RequestItems"]})
+    Intercepted("dynamodb", lambda operation, request: {"UnprocessedItems": request["RequestItems"]})
     assert failures(persisted(body(1), body(2))) == ["m0", "m1"] and published() == []
 
 
@@ -167,7 +131,7 @@ class ShortOfTime:
 
     def get_remaining_time_in_millis(self) -> int:
         self._steps -= 1
-        return table.SPARE_MS if self._steps >= 0 else table.SPARE_MS - 1
+        return table_delivery.SPARE_MS if self._steps >= 0 else table_delivery.SPARE_MS - 1
 
 
 def test_records_for_which_no_time_is_left_come_again_and_the_others_are_receipted() -> None:
@@ -189,9 +153,9 @@ def test_a_batch_of_many_events_takes_no_time_from_the_receipts_of_the_others() 
 def test_one_refused_write_fails_its_record_alone() -> None:
     def refuse(operation: str, request: Any) -> None:
         if "r#00000000000000002" in str(request):
-            raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, operation)
+            raise throttled(operation)
 
-    Refusing("dynamodb", refuse)
+    Intercepted("dynamodb", refuse)
     bodies = body(1), body(2), body(3)
     assert failures(persisted(*bodies)) == ["m1"]
     assert published() == [(RECEIPTS, {"v": 1, "ids": ids(bodies[0], bodies[2])})]
@@ -200,9 +164,9 @@ def test_one_refused_write_fails_its_record_alone() -> None:
 def test_a_receipt_that_does_not_go_out_brings_its_records_again() -> None:
     def refuse(operation: str, request: Any) -> None:
         if request["topic"].endswith("north"):
-            raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, operation)
+            raise throttled(operation)
 
-    Refusing("iot-data", refuse)
+    Intercepted("iot-data", refuse)
     bodies = body(1, "north"), body(1, "south"), body(2, "north")
     assert failures(persisted(*bodies)) == ["m0", "m2"]
     assert published() == [("edgecloud/receipts/south", {"v": 1, "ids": ids(bodies[1])})]
@@ -213,14 +177,14 @@ def test_a_receipt_that_does_not_go_out_brings_its_records_again() -> None:
 
 
 def test_a_receipt_fits_into_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "RECEIPT_IDS", 2)
+    monkeypatch.setattr(table_delivery, "RECEIPT_IDS", 2)
     bodies = [body(n) for n in range(5)]
     assert failures(persisted(*bodies)) == []
     receipts = published()
     assert [len(receipt["ids"]) for _, receipt in receipts] == [2, 2, 1]
     assert sorted(i for _, receipt in receipts for i in receipt["ids"]) == ids(*bodies)
     monkeypatch.undo()
-    assert len(numbers.dumps({"v": 1, "ids": ["f" * 24] * table.RECEIPT_IDS})) < batch.MAX_BYTES
+    assert len(numbers.dumps({"v": 1, "ids": ["f" * 24] * table_delivery.RECEIPT_IDS})) < batch.MAX_BYTES
 
 
 def test_receipts_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +205,7 @@ def test_the_largest_batch_fits_into_an_item(text: str) -> None:
     [item] = dump("readings")
     size_bytes = sum(len(key) + len(str(next(iter(value.values())))) for key, value in item.items())
     assert 5_000 < size_bytes < 400 * 1024
-    assert table.rows_of(items("readings")[0])[0].extra == {"text": noise}
+    assert table_items.rows_of(items("readings")[0])[0].extra == {"text": noise}
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -252,7 +216,7 @@ def test_every_number_is_stored_exactly(values: dict[str, Decimal]) -> None:
     bodies = (by_rule(sealed("readings", {"pi-1": [plain]})),
               by_rule(sealed("events", {"cam": [plain._replace(kafka=("t", 0, 1, 1))]})))
     assert failures(persisted(*bodies)) == []
-    rows = {item.get("batch", "event"): table.rows_of(item)[0] for item in items("readings")}
+    rows = {item.get("batch", "event"): table_items.rows_of(item)[0] for item in items("readings")}
     assert rows[ids(bodies[0])[0]] == plain
     assert rows["event"].values == plain.values
 

@@ -1,24 +1,19 @@
 """status: a site's newest ledger is kept, whatever order and how often it comes; GET /status answers from it."""
 import json
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from contract import numbers, rollups
 from lambdas import status, table
-from tests.cloud_tables import EXAMPLES, SITE, T0_MS, cloud, dump, failures, fresh_container, items, sqs
-from tests.test_lambda_api import call, get, refused
-from tests.test_lambda_persist import Refusing
+from tests.api_rig import call, get, pages, refused
+from tests.client_faults import Intercepted, throttled
+from tests.cloud_tables import dump, failures, fresh_container, items
+from tests.messages import EXAMPLES, SITE, T0_MS, sqs
 
-
-@pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        yield
+pytestmark = pytest.mark.usefixtures("tables")
 
 
 def body(site: str | None = SITE, **fields: Any) -> str:
@@ -57,19 +52,27 @@ def test_a_status_from_the_future_does_not_shut_out_those_after_the_clock_was_pu
     assert told(body(delivered=2, at=int(time.time() * 1000))) == [] and delivered() == [2]
 
 
-@pytest.mark.parametrize("broken", ["{", "[]", body(None), body(""), body(v=2), body(at="now"), body(at=None)])
+@pytest.mark.parametrize("broken", ["{", "[]", body(None), body(""), body(v=2), body(at="now"), body(at=None),
+                                    body(devices=[1]), body(devices={"pi-1": 7}),
+                                    body(devices={"pi-1": {"waiting": "x"}}), body(waiting=3),
+                                    body(waiting={"live": None}), body(lost="many"), body(dropped=[]),
+                                    body(certificate_days="soon")])
 def test_what_is_no_status_fails_alone(broken: str) -> None:
     assert told(body(delivered=1), broken, body("SiteB", delivered=2)) == ["m1"]
     assert delivered() == [1, 2]
 
 
-def test_a_refusing_table_brings_the_record_again() -> None:
-    busy = ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "PutItem")
+def test_what_a_bridge_does_not_know_it_may_leave_out() -> None:
+    assert told(body(certificate_days=None), numbers.dumps({"v": 1, "at": T0_MS, "site": "SiteB"})) == []
+    assert len(get("/status")["sites"]) == 2
 
+
+def test_a_refusing_table_brings_the_record_again() -> None:
     def refuse_one_site(operation: str, request: Any) -> None:
         if operation == "put_item" and request["Item"]["site"]["S"] == SITE:
-            raise busy
-    Refusing("dynamodb", refuse_one_site)
+            raise throttled(operation)
+
+    Intercepted("dynamodb", refuse_one_site)
     assert told(body(), body("SiteB")) == ["m0"]
     fresh_container()
     assert told(body()) == [] and len(delivered()) == 2
@@ -97,15 +100,9 @@ def test_the_ledger_of_a_device_names_everything_also_what_is_zero() -> None:
 def test_sites_come_page_by_page_and_numbers_exactly() -> None:
     sites = ["A", "A-1", "A:2", "B"]
     told(*(body(site, drain_eta_s=Decimal("0.10000000000000000000001")) for site in sites))
-    seen, cursor = [], None
-    while True:
-        page = get("/status", limit=1, **({"cursor": cursor} if cursor else {}))
-        seen += [one["site"] for one in page["sites"]]
-        assert all(one["drain_eta_s"] == Decimal("0.10000000000000000000001") for one in page["sites"])
-        cursor = page["next"]
-        if cursor is None:
-            break
-    assert seen == sites
+    told_of = [one for page in pages("/status", limit=1) for one in page["sites"]]
+    assert [one["site"] for one in told_of] == sites
+    assert {one["drain_eta_s"] for one in told_of} == {Decimal("0.10000000000000000000001")}
     assert "cursor" in refused(400, "GET /status", cursor="nonsense")
 
 

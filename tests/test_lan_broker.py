@@ -1,6 +1,7 @@
 """The embedded LAN broker as a process: MQTT by the standard, for paho and for what a raw client can see."""
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from local_cloud.gateway import packets as p
 from local_cloud.gateway.packets import MQTT_3_1_1, MQTT_5
+from local_cloud.gateway.state import StateError
 from local_cloud.lan_broker import LanBroker
 from tests.gateway_rig import DEADLINE_S, PahoClient, RawClient, in_loop, until
 from tests.test_mqtt_codec import every_packet
@@ -45,22 +47,20 @@ async def broker(*options: str, port: int = 0) -> AsyncIterator[tuple[int, async
 
 
 @pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
-def test_paho_talks_to_it(version: int) -> None:
-    @in_loop
-    async def scenario() -> None:
-        async with broker() as (port, _):
-            client = await PahoClient(port, None, "pi", version).ready()
-            client.client.subscribe([("sensor/#", 1), ("other/+/x", 2)])
-            await until(lambda: bool(client.subscribed), "the SUBACK")
-            assert client.subscribed == [["Granted QoS 1", "Granted QoS 1"]]  # QoS 2 is granted as 1
-            for topic in ("sensor", "sensor/data", "sensor/data/pi", "other/a/x", "other/a/b/x", "elsewhere"):
-                client.client.publish(topic, topic, qos=1)
-            await until(lambda: len(client.acknowledged) == 6, "six PUBACKs")
-            await until(lambda: len(client.messages) == 4, "four messages")
-            topics = [topic for topic, _, _ in client.messages]
-            assert topics == ["sensor", "sensor/data", "sensor/data/pi", "other/a/x"]
-            client.stop()
-    scenario()
+@in_loop
+async def test_paho_talks_to_it(version: int) -> None:
+    async with broker() as (port, _):
+        client = await PahoClient(port, None, "pi", version).ready()
+        client.client.subscribe([("sensor/#", 1), ("other/+/x", 2)])
+        await until(lambda: bool(client.subscribed), "the SUBACK")
+        assert client.subscribed == [["Granted QoS 1", "Granted QoS 1"]]  # QoS 2 is granted as 1
+        for topic in ("sensor", "sensor/data", "sensor/data/pi", "other/a/x", "other/a/b/x", "elsewhere"):
+            client.client.publish(topic, topic, qos=1)
+        await until(lambda: len(client.acknowledged) == 6, "six PUBACKs")
+        await until(lambda: len(client.messages) == 4, "four messages")
+        topics = [topic for topic, _, _ in client.messages]
+        assert topics == ["sensor", "sensor/data", "sensor/data/pi", "other/a/x"]
+        client.stop()
 
 
 @in_loop
@@ -84,35 +84,33 @@ async def test_retained_messages_come_to_wildcards_too() -> None:
 
 
 @pytest.mark.parametrize(("version", "kept"), [(MQTT_3_1_1, KEPT_3), (MQTT_5, KEPT_5)])
-def test_a_session_keeps_thousands_in_order(version: int, kept: dict) -> None:
-    @in_loop
-    async def scenario() -> None:
-        async with broker() as (port, _):
-            reader = await RawClient.connect(port, None, "bridge", version, **kept)
-            await reader.subscribe("sensor/data")
-            reader.close()
-            sender = await RawClient.connect(port, None, "pi")
-            count = 5000
-            for start in range(0, count, 1000):
-                numbers = range(start, start + 1000)
-                sender.send(*(p.Publish("sensor/data", b"%d" % n, 1, packet_id=n + 1) for n in numbers))
-                for n in numbers:
-                    assert await sender.receive() == p.Ack(p.PUBACK, n + 1, 0)
-            reader = await RawClient.connect(port, None, "bridge", version, **kept)
-            assert reader.connack and reader.connack.session_present
-            half = [await reader.message() for _ in range(count // 2)]
-            assert [int(one.payload) for one in half] == list(range(count // 2))
-            await reader.message(acknowledge=False)
-            reader.close()  # some of the last PUBACKs may be lost with it
-            reader = await RawClient.connect(port, None, "bridge", version, **kept)
-            rest = [await reader.message()]
-            while int(rest[-1].payload) < count - 1:
-                rest.append(await reader.message())
-            again = int(rest[0].payload)
-            assert again <= count // 2 and [int(one.payload) for one in rest] == list(range(again, count))
-            assert rest[0].dup and not rest[-1].dup
-            assert rest[0].packet_id == (half[again].packet_id if again < len(half) else again + 1)
-    scenario()
+@in_loop
+async def test_a_session_keeps_thousands_in_order(version: int, kept: dict) -> None:
+    async with broker() as (port, _):
+        reader = await RawClient.connect(port, None, "bridge", version, **kept)
+        await reader.subscribe("sensor/data")
+        reader.close()
+        sender = await RawClient.connect(port, None, "pi")
+        count = 5000
+        for start in range(0, count, 1000):
+            numbers = range(start, start + 1000)
+            sender.send(*(p.Publish("sensor/data", b"%d" % n, 1, packet_id=n + 1) for n in numbers))
+            for n in numbers:
+                assert await sender.receive() == p.Ack(p.PUBACK, n + 1, 0)
+        reader = await RawClient.connect(port, None, "bridge", version, **kept)
+        assert reader.connack and reader.connack.session_present
+        half = [await reader.message() for _ in range(count // 2)]
+        assert [int(one.payload) for one in half] == list(range(count // 2))
+        await reader.message(acknowledge=False)
+        reader.close()  # some of the last PUBACKs may be lost with it
+        reader = await RawClient.connect(port, None, "bridge", version, **kept)
+        rest = [await reader.message()]
+        while int(rest[-1].payload) < count - 1:
+            rest.append(await reader.message())
+        again = int(rest[0].payload)
+        assert again <= count // 2 and [int(one.payload) for one in rest] == list(range(again, count))
+        assert rest[0].dup and not rest[-1].dup
+        assert rest[0].packet_id == (half[again].packet_id if again < len(half) else again + 1)
 
 
 @in_loop
@@ -199,16 +197,27 @@ async def test_state_outlives_the_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_end_it_cleanly(number: signal.Signals) -> None:
-    @in_loop
-    async def scenario() -> None:
-        async with broker() as (port, process):
-            client = await RawClient.connect(port, None, "c")
-            process.send_signal(number)
-            assert await client.disconnected() == p.SERVER_SHUTTING_DOWN
-            assert await asyncio.wait_for(process.wait(), DEADLINE_S) == 0
-            assert process.stderr and await process.stderr.read() == b""
-    scenario()
+@in_loop
+async def test_signals_end_it_cleanly(number: signal.Signals) -> None:
+    async with broker() as (port, process):
+        client = await RawClient.connect(port, None, "c")
+        process.send_signal(number)
+        assert await client.disconnected() == p.SERVER_SHUTTING_DOWN
+        assert await asyncio.wait_for(process.wait(), DEADLINE_S) == 0
+        assert process.stderr and await process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    (b"{", "no broker state"), (b"\xff", "no broker state"), (b'{"format": 2}', "format 2, 1 expected"),
+    (b'{"format": 1, "retained": [{"topic": "a", "payload": "x", "qos": 1, "retain": true, "client_id": null, '
+     b'"properties": {}, "expires_epoch_s": null}], "sessions": []}', "no broker state")])
+@in_loop
+async def test_a_damaged_state_file_is_named(tmp_path: Path, text: bytes, says: str) -> None:
+    path = tmp_path / "state.json"
+    path.write_bytes(text)
+
+    with pytest.raises(StateError, match=f"{re.escape(str(path))}.*{says}.*move it away"):
+        await LanBroker("127.0.0.1", 0, state=path).start()
 
 
 @settings(max_examples=60, deadline=None)
@@ -258,7 +267,7 @@ def test_bad_options_are_one_clear_line(tmp_path: Path) -> None:
     broken, empty = tmp_path / "broken.json", tmp_path / "empty"
     broken.write_text('{"format": 1}')
     empty.write_text("\n")
-    for options, says in ((["--state", str(broken)], "no broker state"),
+    for options, says in ((["--state", str(broken)], f"{broken} is no broker state"),
                           (["--username", "u", "--password-file", str(empty)], "is empty"),
                           (["--username", "u", "--password-file", str(tmp_path / "no")], "cannot read")):
         result = run("--port", "0", *options)

@@ -1,8 +1,9 @@
-"""Alarms here: CloudWatch's rules for missing data, what is measured, expressions, and what a whole cloud tells."""
+"""Alarms of a local cloud: what its services measure, whom a change is told, and a cloud that notices by itself."""
+
 import asyncio
 import json
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,134 +13,19 @@ import boto3
 import pytest
 
 from local_cloud.actions import Actions
-from local_cloud.alarm_rules import ALARM, INSUFFICIENT_DATA, OK, Watch, watch
+from local_cloud.alarm_rules import ALARM, INSUFFICIENT_DATA, OK, watch
 from local_cloud.alarms import Alarms
-from local_cloud.cloud import LocalCloud, Options
-from local_cloud.errors import DeployError, Unsupported
+from local_cloud.cloud import LocalCloud
+from local_cloud.errors import Unsupported
 from local_cloud.firehose import FirehoseService
 from local_cloud.functions import FunctionService
-from local_cloud.metric_math import compile_expression
 from local_cloud.metric_sources import Tail, embedded
-from local_cloud.metrics import Metrics
+from local_cloud.options import Options
 from local_cloud.queues import QueueService
 from local_cloud.rule_engine import RuleEngine
+from tests.alarms_rig import DEPTH, NOW_S, TOPIC
+from tests.local_cloud_rig import write_assembly
 
-NOW_S = 1_800_000_000.0
-TOPIC = "arn:aws:sns:eu-north-1:123456789012:operations"
-DEPTH = {"Namespace": "AWS/SQS", "MetricName": "ApproximateNumberOfMessagesVisible", "Statistic": "Maximum",
-         "Dimensions": [{"Name": "QueueName", "Value": "dead"}], "Period": 300, "EvaluationPeriods": 1, "Threshold": 0,
-         "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching", "AlarmActions": [TOPIC]}
-RETAINED = "retained"
-
-
-def alarm(metrics: Metrics | None = None, **changes: Any) -> Watch:
-    return watch({**DEPTH, **changes}, metrics or Metrics())
-
-
-# --- states: the tables of CloudWatch's documentation, "How alarm state is evaluated when data is missing"
-
-@pytest.mark.parametrize(("points", "datapoints", "expected"), [
-    ("0-X-X", 3, (OK, OK, OK, OK)),
-    ("0----", 3, (OK, OK, OK, OK)),
-    ("-----", 3, (INSUFFICIENT_DATA, RETAINED, ALARM, OK)),
-    ("0XX-X", 3, (ALARM, ALARM, ALARM, ALARM)),
-    ("--X--", 3, (ALARM, RETAINED, ALARM, OK)),
-    ("----X", 3, (RETAINED, RETAINED, ALARM, OK)),  # premature: the next one may be good
-    ("---X-", 3, (RETAINED, RETAINED, ALARM, OK)),
-    ("0-X-X", 2, (ALARM, ALARM, ALARM, ALARM)),
-    ("00X0X", 2, (ALARM, ALARM, ALARM, ALARM)),
-    ("0-X--", 2, (OK, OK, ALARM, OK)),
-    ("----0", 2, (OK, OK, ALARM, OK)),
-    ("---X-", 2, (ALARM, RETAINED, ALARM, OK)),
-])
-def test_missing_data_is_treated_as_documented(points: str, datapoints: int, expected: Sequence[str]) -> None:
-    values = [{"0": 0.0, "X": 9.0, "-": None}[point] for point in points]
-    for treatment, state in zip(("missing", "ignore", "breaching", "notBreaching"), expected, strict=True):
-        one = alarm(EvaluationPeriods=3, DatapointsToAlarm=datapoints, TreatMissingData=treatment)
-        assert one.state(values, RETAINED) == state, (points, treatment)
-
-
-@pytest.mark.parametrize(("comparison", "breaching"), [
-    ("GreaterThanThreshold", [False, False, True]), ("GreaterThanOrEqualToThreshold", [False, True, True]),
-    ("LessThanThreshold", [True, False, False]), ("LessThanOrEqualToThreshold", [True, True, False])])
-def test_every_comparison(comparison: str, breaching: list[bool]) -> None:
-    one = alarm(ComparisonOperator=comparison, Threshold="5")
-    assert [one.breaching(value) for value in (4, 5, 6)] == breaching
-
-
-def test_windows_slide_and_pass_faster_at_speed() -> None:
-    metrics = Metrics()
-    one = alarm(metrics, EvaluationPeriods=2)
-    metrics.put("AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": "dead"}, 3, NOW_S - 400)
-    metrics.put("AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": "dead"}, 1, NOW_S - 10)
-    assert one.points(NOW_S, 1) == [None, None, 3, 1]
-    assert one.points(NOW_S + 199, 1) == [None, None, 3, 1] and one.points(NOW_S + 290, 1) == [None, 3, 1, None]
-    assert one.points(NOW_S, 10) == [None, None, None, 1] and one.points(NOW_S, 60) == [None, 1, None, None]
-
-
-@pytest.mark.parametrize(("changes", "told"), [
-    ({"MetricName": "ApproximateDepth"}, "ApproximateDepth is not measured here"),
-    ({"Namespace": "AWS/EC2"}, "AWS/EC2 .* is not measured here; AWS/SQS"),
-    ({"Dimensions": []}, r"never has data; it has \['QueueName'\]"),
-    ({"Statistic": "p99"}, "p99 is not emulated"),
-    ({"ComparisonOperator": "LessThanLowerOrGreaterThanUpperThreshold"}, "is not emulated"),
-    ({"AlarmActions": ["arn:aws:automate:eu-north-1:ec2:stop"]}, "is no SNS topic"),
-    ({"TreatMissingData": "quiet"}, "expected missing, ignore"),
-    ({"EvaluationPeriods": 2, "DatapointsToAlarm": 3}, "DatapointsToAlarm: 3 is outside"),
-    ({"Metrics": [{"Id": "a", "Expression": "ANOMALY_DETECTION_BAND(1)"}]}, "ANOMALY_DETECTION_BAND is not emulated"),
-    ({"Metrics": [{"Id": "a", "Expression": "1"}, {"Id": "b", "Expression": "2"}]}, "2 entries have ReturnData"),
-])
-def test_what_cannot_be_evaluated_is_refused(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises((Unsupported, DeployError), match=told):
-        alarm(**changes)
-
-
-def test_disabled_actions_tell_nobody() -> None:
-    assert alarm().actions[ALARM] == (TOPIC,) and alarm(ActionsEnabled="false").actions[ALARM] == ()
-
-
-# --- expressions
-
-def measured() -> Metrics:
-    metrics = Metrics()
-    for action, count in (("SqsAction", 2), ("FirehoseAction", 3)):
-        metrics.put("AWS/IoT", "Failure", {"RuleName": "shop_orders", "ActionType": action}, count, NOW_S)
-    metrics.put("AWS/IoT", "Failure", {"RuleName": "other", "ActionType": "SqsAction"}, 100, NOW_S)
-    metrics.put("Shop", "queue_s", {}, 7, NOW_S)
-    return metrics
-
-
-@pytest.mark.parametrize(("query", "value"), [
-    ("SELECT SUM(Failure) FROM \"AWS/IoT\" WHERE RuleName = 'shop_orders'", 5),
-    ("select max(Failure) from SCHEMA(\"AWS/IoT\", RuleName, ActionType) where RuleName = 'shop_orders'", 3),
-    ("SELECT COUNT(Failure) FROM \"AWS/IoT\"", 3),
-    ("SELECT SUM(Failure) FROM \"AWS/IoT\" WHERE RuleName = 'shop_orders' AND ActionType = 'SqsAction'", 2),
-    ("SELECT SUM(Failure) FROM SCHEMA(\"AWS/IoT\", RuleName)", None),
-    ("SELECT SUM(Failure) FROM \"AWS/IoT\" WHERE RuleName = 'nobody'", None),
-    ("SELECT AVG(queue_s) FROM Shop", 7),
-])
-def test_metrics_insights_queries(query: str, value: float | None) -> None:
-    assert compile_expression(query, measured(), {})(NOW_S - 300, NOW_S) == value
-
-
-@pytest.mark.parametrize(("expression", "value"), [
-    ("100 * a / b", 50), ("a + a - b", 0), ("SUM([a, b, none])", 6), ("MAX([a,b])", 4), ("AVG([a, b])", 3),
-    ("a + none", None), ("a + FILL(none, 0)", 2), ("a / FILL(none, 0)", None), ("MIN([none])", None)])
-def test_metric_math(expression: str, value: float | None) -> None:
-    ids = {"a": 2.0, "b": 4.0, "none": None}
-    others = {name: (lambda from_s, to_s, found=found: found) for name, found in ids.items()}
-    assert compile_expression(expression, Metrics(), others)(0, 1) == value
-
-
-@pytest.mark.parametrize("expression", [
-    "a.b", "a +", "__import__('os')", "METRICS()", "IF(a, 1)", "unknown + 1", "SELECT SUM(x) FROM Shop GROUP BY y",
-    "SELECT SUM(x) FROM Shop WHERE y != 'z'", "SELECT SUM(Vanished) FROM \"AWS/IoT\"", "'text'", "a ** 2"])
-def test_expressions_that_are_not_emulated_are_refused(expression: str) -> None:
-    with pytest.raises(Unsupported, match=r"Expression|not measured"):
-        compile_expression(expression, Metrics(), {"a": lambda from_s, to_s: 1.0})
-
-
-# --- what is measured
 
 @dataclass
 class World:
@@ -286,13 +172,6 @@ def test_a_tail_gives_whole_lines_once_and_begins_anew_with_the_log(tmp_path: Pa
     assert tail.lines() == [b"new"]
 
 
-def test_forgotten_metrics_are_gone() -> None:
-    metrics = measured()
-    assert len(metrics.names()) == 4
-    metrics.forget(NOW_S + 1)
-    assert metrics.names() == []
-
-
 # --- alarms
 
 def test_a_dead_letter_is_told_once_and_so_is_its_end_with_an_ok_action(
@@ -348,10 +227,7 @@ def assembly(directory: Path, **changes: Any) -> Path:
             "TopicArn": {"Ref": "Operations"}, "Protocol": "sqs", "Endpoint": {"Fn::GetAtt": ["Hears", "Arn"]}}},
         "DepthAlarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": alarm}}
     outputs = {name: {"Value": {"Ref": name}} for name in ("Watched", "Hears")}
-    (directory / "shop.json").write_text(json.dumps({"Resources": resources, "Outputs": outputs}))
-    (directory / "manifest.json").write_text(json.dumps({"artifacts": {"Shop": {
-        "type": "aws:cloudformation:stack", "properties": {"templateFile": "shop.json"}}}}))
-    return directory
+    return write_assembly(directory, "Shop", {"Resources": resources, "Outputs": outputs})
 
 
 def test_a_running_cloud_notices_by_itself_and_tells_the_topics_subscribers(tmp_path: Path) -> None:

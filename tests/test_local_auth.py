@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import httpx
 import pytest
@@ -16,13 +17,13 @@ from botocore.exceptions import ClientError
 from joserfc import jwk, jwt
 from starlette.requests import Request
 
-from local_cloud.__main__ import _options, _parser
+from local_cloud import options
 from local_cloud.auto_login import USER, AutoLogin
 from local_cloud.cloud import LocalCloud
 from local_cloud.http_api import HttpApi
 from tests.compose_model import model
-from tests.test_local_cloud import write_members_assembly
-from tests.test_local_http_api import FakeFunctions, make, serve
+from tests.http_api_rig import FakeFunctions, make, serve
+from tests.local_cloud_rig import write_members_assembly
 
 REGION, POOL = "eu-north-1", "eu-north-1_abc"
 ISSUER = f"https://cognito-idp.{REGION}.amazonaws.com/{POOL}"
@@ -96,10 +97,15 @@ class Cognito:
         return {}
 
 
-def guarded(functions: FakeFunctions, auto_login: AutoLogin | None = None, issuer: str = ISSUER) -> HttpApi:
+def keys(issuer: str) -> dict[str, Any]:
+    """The issuer's, as it publishes them."""
+    return {"keys": [KEY.as_dict(private=False)]}
+
+
+def guarded(functions: FakeFunctions, auto_login: AutoLogin | None = None, issuer: str = ISSUER,
+            fetch_keys: Callable[[str], Any] = keys) -> HttpApi:
     """An API with an open route, and one for the clients `tools` and `dashboard`."""
-    api = make(functions, "GET /health", properties=CORS, auto_login=auto_login,
-               fetch_keys=lambda asked: {"keys": [KEY.as_dict(private=False)]})
+    api = make(functions, "GET /health", properties=CORS, auto_login=auto_login, fetch_keys=fetch_keys)
     api.add_authorizer("a", {"ApiId": "abc123defg", "AuthorizerType": "JWT", "Name": "users",
                              "IdentitySource": ["$request.header.Authorization"],
                              "JwtConfiguration": {"Audience": ["tools", "dashboard"], "Issuer": issuer}})
@@ -185,6 +191,21 @@ def test_a_page_asks_before_it_sends_and_sees_why_it_was_refused() -> None:
         assert refused.status_code == 401 and refused.headers["access-control-allow-origin"] == ORIGIN
 
     run(story, Cognito())
+
+
+@pytest.mark.parametrize("fault", (URLError("no route to the issuer"), TimeoutError("too slow"), KeyError("jwks_uri")))
+def test_an_issuer_whose_keys_cannot_be_had_lets_nobody_in(fault: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    functions = FakeFunctions(lambda event: {"statusCode": 200})
+
+    def fails(issuer: str) -> Any:
+        raise fault
+
+    async def story(client: httpx.AsyncClient, functions: FakeFunctions) -> None:
+        assert (await client.get("/data", headers={"authorization": f"Bearer {token()}"})).status_code == 401
+        assert (await client.get("/health")).status_code == 200
+
+    serve(guarded(functions, fetch_keys=fails), functions, story)
+    assert f"the keys of {ISSUER} cannot be had" in caplog.text
 
 
 # --- the auto-login
@@ -310,10 +331,10 @@ def test_an_assembly_of_someone_else_has_it_too_unless_it_is_turned_off(
     text = template.read_text()
     assert text.count("ALLOW_USER_PASSWORD_AUTH") == 1
     template.write_text(text.replace("ALLOW_USER_PASSWORD_AUTH", "ALLOW_ADMIN_USER_PASSWORD_AUTH"))
-    words = _parser().parse_args([str(tmp_path), "--gateway-port", "0", "--api-port", "0", *flags])
+    wanted = options.read([str(tmp_path), "--gateway-port", "0", "--api-port", "0", *flags]).options
 
     async def story() -> None:
-        cloud = LocalCloud(_options(words))
+        cloud = LocalCloud(wanted)
         await cloud.start()
         try:
             async with httpx.AsyncClient(base_url=cloud.endpoints()["endpoints"]["api"], timeout=30) as client:
@@ -328,8 +349,8 @@ def test_an_assembly_of_someone_else_has_it_too_unless_it_is_turned_off(
 
 
 def test_a_container_says_that_its_port_is_published_on_this_machine_alone() -> None:
-    assert _options(_parser().parse_args(["x", "--trust-published-port"])).trust_published_port is True
-    assert _options(_parser().parse_args(["x"])).trust_published_port is False
+    assert options.read(["x", "--trust-published-port"]).options.trust_published_port is True
+    assert options.read(["x"]).options.trust_published_port is False
     service = model()["services"]["local-cloud"]
     assert service["command"] == ["--", "--trust-published-port"]
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])

@@ -11,15 +11,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 
 from deploy import local_cloud_start
-from local_cloud.cloud import LocalCloud, Options
-from local_cloud.http_api import HttpApi
+from local_cloud.cloud import LocalCloud
+from local_cloud.options import Options
 from local_cloud.pki import LocalCa
-from tests.test_local_cloud import FOREIGN, ROOT, eventually
+from tests.local_cloud_rig import FOREIGN, ROOT, http
+from tests.sockets_rig import binds
+from tests.waiting import eventually
 
 DEADLINE_S = 120.0
 
@@ -43,35 +46,25 @@ def test_further_names_are_on_the_gateways_certificate_and_make_it_anew(tmp_path
 
 
 def test_gateway_and_api_listen_where_they_are_told_and_nothing_else_does(tmp_path: Path) -> None:
-    async def look() -> dict[str, str]:
-        cloud = LocalCloud(Options(FOREIGN, state=tmp_path, gateway_port=0, api_port=0, host="0.0.0.0",
+    async def look(bound: list[tuple[Any, Any]]) -> dict[str, str]:
+        cloud = LocalCloud(Options(FOREIGN, state=tmp_path, gateway_port=0, api_port=0, web_port=0, host="0.0.0.0",
                                    names=("pi-box.lan",)))
         await cloud.start()
         try:
-            api = next(iter(cloud.services.apis.values()))
-            assert cloud.services.gateway._server
-            assert (await asyncio.to_thread(_status, api)) == 404
-            assert cloud.endpoints()["endpoints"]["api"].startswith("http://127.0.0.1:")
-            listening = {"gateway": cloud.services.gateway._server, "aws": cloud._aws_server._server,
-                         "control": cloud._control._server._server}
-            return {name: server.sockets[0].getsockname()[0] for name, server in listening.items() if server} | {
-                "api": api._server._server.servers[0].sockets[0].getsockname()[0]}  # type: ignore[union-attr]
+            ready = cloud.endpoints()
+            assert ready["endpoints"]["api"].startswith("http://127.0.0.1:")
+            assert (await asyncio.to_thread(http, "GET", ready["endpoints"]["api"] + "/no-such-path"))[0] == 404
+            names = {port: name for name, port in ready["ports"].items()}
+            addresses = [one.getsockname() for one, _ in bound if one.fileno() >= 0]
+            return {names[port]: host for host, port in addresses if port in names}
         finally:
             await cloud.close()
 
-    assert asyncio.run(look()) == {"gateway": "0.0.0.0", "api": "0.0.0.0", "aws": "127.0.0.1", "control": "127.0.0.1"}
+    with binds() as bound:
+        found = asyncio.run(look(bound))
+    assert found == {"gateway": "0.0.0.0", "api": "0.0.0.0", "aws": "127.0.0.1", "control": "127.0.0.1"}
     assert "pi-box.lan" in names_on(tmp_path / "pki" / "server.pem")
     assert Options(FOREIGN).host == "127.0.0.1"
-
-
-def _status(api: HttpApi) -> int:
-    import urllib.error
-    import urllib.request
-    try:
-        with urllib.request.urlopen(f"{api.endpoint}/no-such-path", timeout=30) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as refusal:
-        return refusal.code
 
 
 @pytest.fixture(scope="module")

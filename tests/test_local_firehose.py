@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from local_cloud import firehose
+from local_cloud import firehose_api
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.firehose import FirehoseError, FirehoseService
 from local_cloud.firehose_keys import compile_prefix, object_name
@@ -195,7 +195,7 @@ def test_accepted_properties_and_refused_kinds():
     service.create("s", properties(ProcessingConfiguration={"Enabled": False},
                                    CloudWatchLoggingOptions={"Enabled": True}, EncryptionConfiguration={},
                                    ErrorOutputPrefix="e/!{firehose:error-output-type}/"))
-    with pytest.raises(DeployError, match="s exists"):
+    with pytest.raises(DeployError, match="delivery stream s exists already"):
         service.create("s", properties())
     with pytest.raises(Unsupported, match="KinesisStreamAsSource"):
         service.create("t", {**properties(), "DeliveryStreamType": "KinesisStreamAsSource"})
@@ -218,7 +218,7 @@ def test_the_limits_of_a_put():
 def test_the_api_takes_records_and_describes_streams():
     async def story(service: FirehoseService, bucket: Bucket) -> None:
         async def ask(operation: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-            return await firehose.handle(service, f"Firehose_20150804.{operation}", body)
+            return await firehose_api.handle(service, f"Firehose_20150804.{operation}", body)
 
         data = base64.b64encode(b"abc").decode()
         status, answer = await ask("PutRecord", {"DeliveryStreamName": "s", "Record": {"Data": data}})

@@ -8,67 +8,20 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local_cloud import function_worker
-from local_cloud.errors import DeployError, Unsupported
 from local_cloud.function_worker import uses_standin
 from local_cloud.functions import Function, FunctionService
+from tests.functions_rig import HANDLERS, run
+from tests.waiting import eventually, until
 
-HANDLERS = '''
-import logging, os, sys, time
-print("module imported")
-calls = 0
-
-def echo(event, context):
-    global calls
-    calls += 1
-    print("handling", event)
-    return {"event": event, "calls": calls, "arn": context.invoked_function_arn, "id": context.aws_request_id,
-            "left_ms": context.get_remaining_time_in_millis(), "name": context.function_name, "pid": os.getpid()}
-
-def environment(event, context):
-    return {"environment": dict(os.environ), "cwd": os.getcwd(), "path": sys.path,
-            "client": sys.modules["runtime_client"].__file__}
-
-def fail(event, context):
-    raise KeyError("no such thing")
-
-def leave(event, context):
-    os._exit(3)
-
-def sleep(event, context):
-    time.sleep(event)
-    return os.getpid()
-
-def unserialisable(event, context):
-    return object()
-
-def large(event, context):
-    return "x" * event
-
-def flaky(event, context):
-    with open(event, "a") as tries:
-        tries.write("x")
-    if os.path.getsize(event) < 3:
-        raise RuntimeError("not yet")
-
-def spawn(event, context):
-    import subprocess
-    return subprocess.Popen(["sleep", "60"]).pid
-
-def log(event, context):
-    logging.getLogger().warning("a warning")
-'''
 NATIVE = importlib.util.find_spec("runtime_client") is not None
 CLIENTS = [pytest.param("native", marks=pytest.mark.skipif(not NATIVE, reason="no native client on this platform")),
            "standin"]
-Story = Callable[[FunctionService, Callable[..., Function]], Awaitable[None]]
 
 
 @pytest.fixture(params=CLIENTS)
@@ -79,46 +32,11 @@ def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     yield request.param
 
 
-def run(tmp_path: Path, story: Story, **options: Any) -> None:
-    """Run a story with a service whose functions are the handlers above."""
-    code_dir = tmp_path / "code"
-    code_dir.mkdir(exist_ok=True)
-    (code_dir / "handlers.py").write_text(HANDLERS)
-    (code_dir / "broken.py").write_text("import nothing_of_that_name\n")
-
-    async def main() -> None:
-        service = FunctionService("123456789012", "eu-north-1", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
-                                  tmp_path / "logs", **options)
-
-        def create(handler: str, **properties: Any) -> Function:
-            name = properties.pop("name", handler)
-            return service.create(name, {"Runtime": "python3.13", "Timeout": 10, "Code": {"S3Key": "x.zip"},
-                                         "Handler": handler if "." in handler else f"handlers.{handler}",
-                                         **properties}, code_dir)
-
-        try:
-            await asyncio.wait_for(story(service, create), 60)
-        finally:
-            await service.close()
-
-    asyncio.run(main())
-
-
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
-
-
-def wait_until(condition: Callable[[], bool], deadline_s: float = 10) -> bool:
-    """Whether the condition came true before the deadline."""
-    until_s = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > until_s:
-            return False
-        time.sleep(0.02)
     return True
 
 
@@ -133,9 +51,9 @@ def test_a_result_comes_back_and_the_worker_stays_warm(tmp_path: Path, client: s
         assert answer["calls"] == 2, "module state is kept between calls"
         assert answer["arn"] == function.arn == "arn:aws:lambda:eu-north-1:123456789012:function:echo"
         assert answer["id"] == second.request_id
-        assert 5000 < answer["left_ms"] <= 10_000
+        assert 0 < answer["left_ms"] <= 10_000
         assert (function.counters["invocations"], function.counters["cold_starts"]) == (2, 1)
-        assert 0 < second.duration_ms < 1000
+        assert second.duration_ms > 0
 
     run(tmp_path, story)
 
@@ -211,7 +129,7 @@ def test_a_time_out_kills_the_worker_and_the_next_call_gets_a_fresh_one(tmp_path
         assert timed_out.error["errorType"] == "Sandbox.Timedout"
         assert "Task timed out after 1.00 seconds" in timed_out.error["errorMessage"]
         assert "Task timed out after 1.00 seconds" in timed_out.log_tail
-        assert 900 < timed_out.duration_ms < 3000
+        assert timed_out.duration_ms > 900
         fresh = json.loads((await function.invoke(b"0")).payload)
         assert fresh != warm
         assert not alive(warm)
@@ -225,9 +143,7 @@ def test_a_killed_worker_fails_its_call_and_is_replaced(tmp_path: Path, client: 
         function = create("sleep")
         await function.invoke(b"0")
         running = asyncio.create_task(function.invoke(b"30"))
-        while function.idle():
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
+        await until(lambda: "asleep for 30" in function.log_path.read_text())
         function.kill()
         error = (await running).error
         assert error is not None and error["errorType"] == "Runtime.ExitError"
@@ -244,9 +160,7 @@ def test_a_worker_that_died_while_idle_costs_no_call(tmp_path: Path, client: str
         function = create("echo")
         pid = json.loads((await function.invoke({})).payload)["pid"]
         os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(10):
-            while function.warm():
-                await asyncio.sleep(0.01)
+        await until(lambda: not function.warm())
         assert json.loads((await function.invoke({})).payload)["calls"] == 1
 
     run(tmp_path, story)
@@ -275,14 +189,14 @@ def test_a_large_event_and_result_pass(tmp_path: Path, client: str):
     run(tmp_path, story)
 
 
-def test_five_hundred_warm_calls_take_seconds_not_minutes(tmp_path: Path, client: str):
+def test_a_warm_call_waits_for_no_delayed_acknowledgement(tmp_path: Path, client: str):
     async def story(service: FunctionService, create: Callable[..., Function]) -> None:
         function = create("echo")
         await function.invoke({})
-        began_s = time.monotonic()
-        for _ in range(500):
-            assert (await function.invoke({})).error is None
-        assert time.monotonic() - began_s < 10, "44 ms a call would mean delayed acknowledgements (TCP_NODELAY)"
+        found = [await function.invoke({}) for _ in range(100)]
+        assert all(invocation.error is None for invocation in found)
+        # Without TCP_NODELAY even the quickest takes the 40 ms that TCP may hold an acknowledgement back.
+        assert min(invocation.duration_ms for invocation in found) < 35
 
     run(tmp_path, story)
 
@@ -295,7 +209,7 @@ def test_close_ends_the_worker_and_its_children(tmp_path: Path, client: str):
         pids.append(json.loads((await create("spawn").invoke({})).payload))
 
     run(tmp_path, story)
-    assert wait_until(lambda: not any(alive(pid) for pid in pids))
+    eventually(lambda: not any(alive(pid) for pid in pids))
 
 
 def test_workers_end_when_the_local_cloud_is_killed(tmp_path: Path, client: str):
@@ -319,70 +233,7 @@ def test_workers_end_when_the_local_cloud_is_killed(tmp_path: Path, client: str)
         pid = int(parent.stdout.readline())
         assert alive(pid)
         parent.kill()
-    assert wait_until(lambda: not alive(pid)), "the worker outlived the local cloud"
-
-
-def test_an_asynchronous_event_is_tried_three_times(tmp_path: Path, client: str):
-    async def story(service: FunctionService, create: Callable[..., Function]) -> None:
-        function = create("flaky")
-        tries = tmp_path / "tries"
-        await function.invoke_async(json.dumps(str(tries)).encode())
-        assert not function.idle()
-        await function.drain()
-        assert function.idle()
-        assert tries.read_text() == "xxx"
-        assert (function.counters["errors"], function.counters["async_failed"]) == (2, 0)
-
-    run(tmp_path, story, async_retry_delays_s=(0.01, 0.01))
-
-
-def test_an_event_that_keeps_failing_goes_to_its_destination_and_dead_letter_queue(tmp_path: Path):
-    sent: list[tuple[str, str]] = []
-
-    async def send_to(arn: str, body: str) -> None:
-        sent.append((arn, body))
-
-    async def story(service: FunctionService, create: Callable[..., Function]) -> None:
-        function = create("fail", DeadLetterConfig={"TargetArn": "arn:dead"})
-        function.configure_async({"FunctionName": "fail", "Qualifier": "$LATEST", "MaximumRetryAttempts": 1,
-                                  "DestinationConfig": {"OnFailure": {"Destination": "arn:failures"}}})
-        await function.invoke_async({"n": 1})
-        await function.drain()
-        (dead_arn, dead_body), (failure_arn, failure) = sent
-        assert (dead_arn, json.loads(dead_body)) == ("arn:dead", {"n": 1})
-        record = json.loads(failure)
-        assert failure_arn == "arn:failures"
-        assert record["requestPayload"] == {"n": 1}
-        assert record["requestContext"]["condition"] == "RetriesExhausted"
-        assert record["requestContext"]["approximateInvokeCount"] == 2
-        assert record["responsePayload"]["errorType"] == "KeyError"
-        assert function.counters["async_failed"] == 1
-
-    run(tmp_path, story, send_to=send_to, async_retry_delays_s=(0.01, 0.01))
-
-
-def test_json_logs_are_json_lines(tmp_path: Path):
-    async def story(service: FunctionService, create: Callable[..., Function]) -> None:
-        function = create("log", LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "WARN"})
-        invocation = await function.invoke({})
-        lines = [json.loads(line) for line in invocation.log_tail.splitlines() if line.startswith("{")]
-        assert [line["type"] for line in lines if "type" in line] == ["platform.start", "platform.report"]
-        assert [line["message"] for line in lines if line.get("level") == "WARNING"] == ["a warning"]
-
-    run(tmp_path, story)
-
-
-def test_a_large_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(function_worker, "MAX_LOG_BYTES", 300)
-
-    async def story(service: FunctionService, create: Callable[..., Function]) -> None:
-        function = create("echo")
-        for number in range(4):
-            assert f"handling {number}" in (await function.invoke(str(number).encode())).log_tail
-        assert function.log_path.stat().st_size < 1000
-        assert "REPORT RequestId" in function.log_path.with_suffix(".log.1").read_text()
-
-    run(tmp_path, story)
+    eventually(lambda: not alive(pid), "the worker to end with the local cloud")
 
 
 def test_a_worker_that_cannot_start_is_an_error_of_the_call(tmp_path: Path):
@@ -396,27 +247,3 @@ def test_a_worker_that_cannot_start_is_an_error_of_the_call(tmp_path: Path):
         assert (await function.invoke({})).error is None
 
     run(tmp_path, story)
-
-
-def test_code_that_is_not_there_stops_the_deployment(tmp_path: Path):
-    with pytest.raises(DeployError, match="nowhere is no directory"):
-        FunctionService("123456789012", "eu-north-1", {}, tmp_path).create(
-            "f", {"Handler": "handlers.echo", "Runtime": "python3.13"}, tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(("properties", "name"), [
-    ({"Layers": ["arn"]}, "Layers"), ({"VpcConfig": {}}, "VpcConfig"), ({"Runtime": "nodejs22.x"}, "Runtime"),
-    ({"PackageType": "Image"}, "PackageType"), ({"SnapStart": {"ApplyOn": "PublishedVersions"}}, "SnapStart"),
-    ({"Timeout": 901}, "Timeout"), ({"LoggingConfig": {"Nonsense": 1}}, "Nonsense")])
-def test_a_property_that_is_not_honoured_is_named(tmp_path: Path, properties: dict[str, Any], name: str):
-    service = FunctionService("123456789012", "eu-north-1", {}, tmp_path)
-    with pytest.raises(Unsupported, match=name):
-        service.create("f", {"Handler": "handlers.echo", "Runtime": "python3.13", **properties}, tmp_path)
-
-
-@pytest.mark.parametrize(("properties", "text"), [
-    ({"Handler": "nodot"}, "module.function"), ({"Environment": {"Variables": {"AWS_REGION": "x"}}}, "AWS_REGION")])
-def test_what_lambda_refuses_is_refused(tmp_path: Path, properties: dict[str, Any], text: str):
-    service = FunctionService("123456789012", "eu-north-1", {}, tmp_path)
-    with pytest.raises(DeployError, match=text):
-        service.create("f", {"Handler": "handlers.echo", "Runtime": "python3.13", **properties}, tmp_path)

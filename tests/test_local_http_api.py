@@ -1,12 +1,10 @@
-"""HTTP APIs over real sockets: routes, payload format 2.0 both ways, CORS, JWT, and API Gateway's own errors."""
+"""HTTP APIs over real sockets: payload format 2.0 both ways, CORS, JWT, and API Gateway's own errors."""
 
 import asyncio
 import base64
-import contextlib
 import json
-import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,68 +15,7 @@ from joserfc import jwk, jwt
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.functions import Function, FunctionService
 from local_cloud.http_api import HttpApi
-from local_cloud.http_routes import find_route, parse_route
-from local_cloud.runtime_api import Invocation
-
-ARN = "arn:aws:lambda:eu-north-1:123456789012:function:api"
-HTTP = {"Name": "edge", "ProtocolType": "HTTP"}
-Answer = Callable[[dict[str, Any]], Any]
-Story = Callable[[httpx.AsyncClient, "FakeFunctions"], Awaitable[None]]
-
-
-class FakeFunctions:
-    """Takes the FunctionService's place: one function that answers what `answer(event)` returns or raises."""
-
-    account_id = "123456789012"
-    region = "eu-north-1"
-
-    def __init__(self, answer: Answer) -> None:
-        self.events: list[dict[str, Any]] = []
-        self.delay_s = 0.0
-        self._answer = answer
-
-    def by_name(self, name: str) -> Any:
-        return self if name == ARN else None
-
-    async def invoke(self, event: dict[str, Any]) -> Invocation:
-        self.events.append(json.loads(json.dumps(event)))
-        await asyncio.sleep(self.delay_s)
-        try:
-            answer = self._answer(event)
-        except RuntimeError as error:
-            return Invocation("id", b"{}", {"errorType": "RuntimeError", "errorMessage": str(error)}, 1.0, "")
-        return Invocation("id", answer if isinstance(answer, bytes) else json.dumps(answer).encode(), None, 1.0, "")
-
-
-def make(functions: Any, *routes: str, properties: dict[str, Any] | None = None, **options: Any) -> HttpApi:
-    """An API whose routes all lead to the one function."""
-    api = HttpApi("abc123defg", {**HTTP, **(properties or {})}, functions, **options)
-    api.add_integration("i", {"ApiId": "abc123defg", "IntegrationType": "AWS_PROXY", "IntegrationUri": ARN,
-                              "PayloadFormatVersion": "2.0", **options.pop("integration", {})})
-    for number, route in enumerate(routes):
-        api.add_route(f"r{number}", {"ApiId": "abc123defg", "RouteKey": route, "Target": "integrations/i"})
-    api.add_stage({"ApiId": "abc123defg", "StageName": "$default", "AutoDeploy": True,
-                   "DefaultRouteSettings": {"ThrottlingBurstLimit": 50, "ThrottlingRateLimit": 100}})
-    return api
-
-
-def serve(api: HttpApi, functions: Any, story: Story, host: str = "127.0.0.1") -> None:
-    """Run a story with a client of the started API."""
-
-    async def main() -> None:
-        await api.start(0, host)
-        try:
-            async with httpx.AsyncClient(base_url=api.endpoint, timeout=20) as client:
-                await asyncio.wait_for(story(client, functions), 30)
-        finally:
-            await api.close()
-
-    asyncio.run(main())
-
-
-def run(answer: Answer, story: Story, *routes: str, **properties: Any) -> None:
-    functions = FakeFunctions(answer)
-    serve(make(functions, *(routes or ("$default",)), properties=properties), functions, story)
+from tests.http_api_rig import ARN, HTTP, FakeFunctions, make, run, serve
 
 
 def test_a_request_becomes_a_format_2_event():
@@ -191,30 +128,6 @@ def test_a_slow_function_is_a_503_and_a_large_body_a_413():
     serve(api, functions, story)
 
 
-ROUTES = ["GET /pets/dog/1", "GET /pets/dog/{id}", "GET /pets/{kind}/{id}", "ANY /pets/dog/1", "GET /pets/{proxy+}",
-          "ANY /{proxy+}", "$default", "GET /"]
-
-
-@pytest.mark.parametrize(("method", "path", "key", "parameters"), [
-    ("GET", "/pets/dog/1", "GET /pets/dog/1", {}), ("GET", "/pets/dog/2", "GET /pets/dog/{id}", {"id": "2"}),
-    ("GET", "/pets/cat/1", "GET /pets/{kind}/{id}", {"kind": "cat", "id": "1"}),
-    ("POST", "/pets/dog/1", "ANY /pets/dog/1", {}), ("GET", "/pets/cat", "GET /pets/{proxy+}", {"proxy": "cat"}),
-    ("GET", "/pets/a/b/c%2Fd", "GET /pets/{proxy+}", {"proxy": "a/b/c/d"}),
-    ("POST", "/test/5", "ANY /{proxy+}", {"proxy": "test/5"}), ("GET", "/", "GET /", {}), ("POST", "/", "$default", {}),
-    ("GET", "/pets/dog/2/", "GET /pets/dog/{id}", {"id": "2"}),
-    ("GET", "/pets/dog/a%2Fb", "GET /pets/dog/{id}", {"id": "a/b"})])
-def test_the_most_specific_route_is_chosen(method: str, path: str, key: str, parameters: dict[str, str]):
-    found = find_route([parse_route(route, "i", None) for route in reversed(ROUTES)], method, path)
-    assert found is not None
-    assert (found[0].key, found[1]) == (key, parameters)
-
-
-@pytest.mark.parametrize("key", ["FETCH /x", "GET x", "GET /{proxy+}/x", ""])
-def test_a_route_key_that_api_gateway_refuses_is_refused(key: str):
-    with pytest.raises(DeployError, match="RouteKey"):
-        parse_route(key, "i", None)
-
-
 CORS = {"CorsConfiguration": {"AllowOrigins": ["http://localhost:8080", "https://*"], "AllowMethods": ["GET", "POST"],
                               "AllowHeaders": ["authorization"], "ExposeHeaders": ["x-total"], "MaxAge": 600}}
 
@@ -301,41 +214,6 @@ def test_a_jwt_route_lets_only_good_tokens_pass():
     serve(api, functions, story)
 
 
-def test_a_taken_port_is_said_and_a_closed_one_is_free_again():
-    async def main() -> None:
-        first = make(FakeFunctions(lambda event: {}), "$default")
-        await first.start(0)
-        with pytest.raises(OSError):
-            await make(FakeFunctions(lambda event: {}), "$default").start(first.port)
-        await first.close()
-        second = make(FakeFunctions(lambda event: {}), "$default")
-        await second.start(first.port)
-        assert second.endpoint == f"http://127.0.0.1:{first.port}"
-        await second.close()
-        with pytest.raises(OSError):
-            socket.create_connection(("127.0.0.1", first.port), 1)
-
-    asyncio.run(asyncio.wait_for(main(), 20))
-
-
-def test_a_port_that_answers_on_the_other_loopback_address_counts_as_taken():
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError as fault:
-        pytest.skip(f"no IPv6 loopback on this machine: {fault}")
-    other = None
-    while other is None:
-        with socket.create_server(("127.0.0.1", 0)) as free_here, contextlib.suppress(OSError):
-            other = socket.create_server(("::1", free_here.getsockname()[1]), family=socket.AF_INET6)
-
-    async def main() -> None:
-        with pytest.raises(OSError, match="in use on ::1"):
-            await make(FakeFunctions(lambda event: {}), "$default").start(other.getsockname()[1])
-
-    with other:
-        asyncio.run(asyncio.wait_for(main(), 20))
-
-
 @pytest.mark.parametrize(("build", "name"), [
     (lambda api: api.add_integration("j", {"IntegrationType": "HTTP_PROXY", "IntegrationUri": "http://x"}),
      "IntegrationType"),
@@ -351,6 +229,13 @@ def test_what_is_not_honoured_is_named(build: Callable[[HttpApi], None], name: s
     api = make(FakeFunctions(lambda event: {}), "GET /data")
     with pytest.raises((Unsupported, DeployError), match=name):
         build(api)
+
+
+def test_what_the_registry_accepts_the_api_takes():
+    api = make(FakeFunctions(lambda event: {}), "GET /data")
+    api.add_integration("j", {"IntegrationType": "AWS_PROXY", "IntegrationUri": ARN, "PayloadFormatVersion": "2.0",
+                              "CredentialsArn": "arn:aws:iam::123456789012:role/r"})
+    assert api.add_stage({"StageName": "$default", "AutoDeploy": "true", "AccessPolicyId": "p"}) == "$default"
 
 
 def test_a_real_function_answers_over_http(tmp_path: Path):

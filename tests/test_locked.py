@@ -5,11 +5,9 @@ import gzip
 import itertools
 import json
 import ssl
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -19,19 +17,19 @@ from contract import alerts, routes, topics
 from local_cloud.gateway import packets as p
 from local_cloud.gateway.packets import MQTT_5
 from local_cloud.iam_requests import Need
-from tests.cloud_tables import OUTBOX, anomaly, event, row, sealed
+from tests import sites_work
 from tests.gateway_rig import RawClient, until
+from tests.messages import OUTBOX, anomaly, event, row, sealed
 from tests.privileges import needed, refused, too_wide, unused
 from tests.recorded_calls import record
 from tests.sites_rig import FOREIGN, HOME, OTHER, SPARE, Sites, eventually, sites
+from tests.sites_work import CAMERA, DEVICE, get
 
 THINGS = (HOME, OTHER, SPARE, FOREIGN)
 DEPLOYMENT = {HOME: "edgecloud", OTHER: "edgecloud", SPARE: "edgecloud", FOREIGN: "plant2"}
 RULES = [f"{deployment}_{name}" for deployment in ("edgecloud", "plant2")
          for name in [*(route.name for route in routes.ROUTES), "presence"]]
 ROUTES = [route.name for route in routes.ROUTES]
-DEVICE, CAMERA = "pi-1", "camera-01"  # the same names at every site
-EVENT = {"device_id": CAMERA, "persons_detected": 1}
 NOT_FOR_IT = p.NOT_AUTHORIZED
 
 
@@ -215,13 +213,6 @@ def test_the_archive_names_the_thing_that_sent_it(filled: Sites) -> None:
         assert {one["site"] for one in lines if "v" in one} == {FOREIGN}
 
 
-def get(cloud: Sites, path: str, posted: bytes | None = None, **headers: str) -> Any:
-    headers = {**headers, **({"Content-Type": "application/json"} if posted else {})}
-    with urllib.request.urlopen(urllib.request.Request(cloud.api().rstrip("/") + path, posted, headers),
-                                timeout=60) as answer:
-        return json.load(answer)
-
-
 def test_the_api_tells_them_apart(filled: Sites) -> None:
     devices = get(filled, "/devices")["devices"]
     assert sorted((one["site"], one["device"]) for one in devices) == [
@@ -267,54 +258,11 @@ HANDLER_TESTS = ("tests/test_lambda_hours.py::test_an_event_that_moves_to_anothe
                  "tests/test_presence.py::test_a_bridge_that_went_is_told_of_once_and_once_that_it_is_back")
 
 
-def ask_everything(cloud: Sites) -> None:
-    """Every route of the API for each site, each kind of page, and a POST with a key of its own."""
-    for (method, path), site in itertools.product(routes.API, (HOME, OTHER)):
-        where = path.replace("{site}", site).replace("{device}", DEVICE)
-        get(cloud, where, json.dumps(EVENT).encode() if method == "POST" else None)
-    get(cloud, "/data", json.dumps(EVENT).encode(), **{"Idempotency-Key": "one"})
-    get(cloud, f"/data?device={CAMERA}")
-    for resolution in ("minute", "hour", "day"):
-        get(cloud, f"/sites/{HOME}/devices/{DEVICE}/rollups?resolution={resolution}")
-
-
-def open_an_incident(cloud: Sites, thing: str) -> None:
-    """One that began now; in the second deployment its notice is held back."""
-    now_ms = int(time.time() * 1000)
-    said = alerts.incident(DEVICE, "sensor2", 60, alerts.OPENED, now_ms, 1, Decimal("9.5"), "spike")
-    one = anomaly(60, "9.5", received_ms=now_ms, at_ms=now_ms, incident=said)
-    assert cloud.publish(thing, (topics.ALERTS, alerts.seal(OUTBOX, DEVICE, [one])[1])) == [0]
-    cloud.settled()
-
-
-def watch(cloud: Sites, deployment: str) -> None:
-    """Start the function watch, as its schedule does."""
-    answer = cloud.client("lambda").invoke(FunctionName=cloud.name_like("WatchFunction", f"{deployment}Ingest"))
-    assert "FunctionError" not in answer, answer["Payload"].read()
-
-
-def watch_everything(cloud: Sites) -> None:
-    """Incidents whose notice is missing, or held although the quiet hours are over."""
-    dynamodb = cloud.client("dynamodb")
-    for thing, deployment in ((HOME, "EdgeCloud"), (FOREIGN, "Plant2")):
-        cloud.publish(thing, (topics.status(thing), json.dumps({"v": 1, "at": int(time.time() * 1000)}).encode()))
-        open_an_incident(cloud, thing)
-        table = cloud.name("Incidents", f"{deployment}Storage")
-        for one in dynamodb.scan(TableName=table)["Items"]:
-            if "notice" in one:
-                dynamodb.update_item(TableName=table, Key={key: one[key] for key in ("pk", "sk")},
-                                     UpdateExpression="REMOVE notice")
-        held = {name: {"S": text} for name, text in {"pk": "held", "sk": "x", "of_pk": "x", "of_sk": "x"}.items()}
-        dynamodb.put_item(TableName=table, Item={**held, "expires_at": {"N": "9999999999"}})
-        watch(cloud, deployment)
-    cloud.settled()
-
-
 @pytest.fixture(scope="module")
 def done(filled: Sites, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Need]]:
     """Everything is done once; calls of HANDLER_TESTS as (role, need)."""
-    ask_everything(filled)
-    watch_everything(filled)
+    sites_work.ask_everything(filled)
+    sites_work.watch_everything(filled)
     calls = record(HANDLER_TESTS, tmp_path_factory.mktemp("calls") / "calls.jsonl")
     assert calls
     return needed(filled.cloud, "EdgeCloud", calls, HOME)

@@ -1,149 +1,26 @@
-"""The local cloud's meter: item sizes and units as AWS documents them, the calls of functions on the wire, the bill."""
+"""The local cloud's meter: what the gateway reports, the calls of functions on the wire, prices and the bill."""
 import asyncio
-import base64
 import copy
 import json
+from collections import Counter
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 
+from local_cloud.cloud import LocalCloud
 from local_cloud.cost import bill, prices
 from local_cloud.cost.calls import FunctionCalls
-from local_cloud.cost.capacity import Capacity, Shape, Units
-from local_cloud.cost.item_size import item_bytes, number_bytes, value_bytes
 from local_cloud.cost.meter import IOT_STEP_BYTES, MOST_ORIGINS, MOST_RESOURCES, OTHERS, IotMeter, Meter, steps
 from local_cloud.gateway.broker import unmetered
 from local_cloud.http_wire import Request, Response
+from local_cloud.options import Options
 
-PLAIN = Shape(("pk", "sk"))
-INDEXED = Shape(("pk", "sk"), ((("pk", "number"), None), (("day", "pk"), frozenset({"pk", "sk", "day", "small"}))))
-
-
-def units(shape: Shape, *calls: tuple[str, dict[str, Any], dict[str, Any]]) -> list[list[Units]]:
-    capacity = Capacity(lambda table: shape)
-    return [capacity.units(*call) for call in calls]
-
-
-def put(size_bytes: int, **more: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """A PutItem of an item of exactly that size (without `more`)."""
-    item = {"pk": {"S": "a"}, "sk": {"S": "b"}, "x": {"S": ""}}
-    item["x"]["S"] = "x" * (size_bytes - item_bytes(item))
-    return "PutItem", {"TableName": "t", "Item": {**item, **more}}, {}
-
-
-# --- sizes
-
-@pytest.mark.parametrize("text, size_bytes", (
-    ("0", 1), ("7", 2), ("20", 2), ("12345", 4), ("-12345", 5), ("0.5", 2), ("100000", 2), ("1795332240.123", 8)))
-def test_a_number_has_a_byte_for_two_digits(text: str, size_bytes: int) -> None:
-    assert number_bytes(text) == size_bytes
-
-
-@pytest.mark.parametrize("value, size_bytes", (
-    ({"S": "é"}, 2), ({"BOOL": True}, 1), ({"NULL": True}, 1), ({"B": base64.b64encode(b"12345").decode()}, 5),
-    ({"B": b"12345"}, 5), ({"L": [{"S": "ab"}, {"N": "1"}]}, 3 + 1 + 2 + 1 + 2),
-    ({"M": {"key": {"S": "ab"}}}, 3 + 1 + 3 + 2), ({"SS": ["a", "bc"]}, 3), ({"NS": ["1", "22"]}, 4)))
-def test_values_have_the_sizes_that_aws_documents(value: dict[str, Any], size_bytes: int) -> None:
-    assert value_bytes(value) == size_bytes
-
-
-def test_an_item_is_its_names_and_values() -> None:
-    assert item_bytes({"pk": {"S": "abc"}, "n": {"N": "20"}}) == 2 + 3 + 1 + 2
-
-
-# --- units
-
-def test_a_write_costs_by_the_kilobyte() -> None:
-    found = units(PLAIN, put(1024), put(1025))
-    assert [one[0].write for one in found] == [1, 2]
-
-
-def test_a_write_costs_by_the_larger_of_before_and_after() -> None:
-    found = units(PLAIN, put(5000), put(300), put(300))
-    assert [one[0].write for one in found] == [5, 5, 1]
-    assert [one[0].grown_bytes for one in found] == [5100, -4700, 0]
-
-
-def test_an_index_costs_what_it_holds() -> None:
-    with_both = put(3000, number={"N": "7"}, day={"S": "monday"}, small={"S": "y"})
-    with_none, with_one = put(3000), put(3000, number={"N": "7"})
-    assert [units(INDEXED, one)[0][0].write for one in (with_none, with_one, with_both)] == [3, 6, 7]
-
-
-def test_an_item_that_leaves_an_index_costs_there_once_more() -> None:
-    assert [one[0].write for one in units(INDEXED, put(900, number={"N": "7"}), put(900), put(900))] == [2, 2, 1]
-
-
-def update(attributes: dict[str, Any], expression: str = "SET x = :x", **more: Any
-           ) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    request = {"TableName": "t", "Key": {"pk": {"S": "a"}, "sk": {"S": "b"}}, "UpdateExpression": expression, **more}
-    return "UpdateItem", request, {"Attributes": attributes}
-
-
-def test_an_update_costs_by_the_whole_item() -> None:
-    first = update({"x": {"S": "x" * 600}})
-    second = update({"y": {"S": "y" * 600}}, "SET y = :y")
-    third = update({"z": {"S": "z"}}, "SET #z = :z REMOVE #x, y", ExpressionAttributeNames={"#x": "x", "#z": "z"})
-    found = units(PLAIN, first, second, third, update({"z": {"S": "z"}}))
-    assert [one[0].write for one in found] == [1, 2, 2, 1]
-    assert sum(one[0].grown_bytes for one in found) == 100 + item_bytes(
-        {"pk": {"S": "a"}, "sk": {"S": "b"}, "z": {"S": "z"}})
-
-
-def test_an_update_of_a_table_with_indexes_asks_for_the_whole_item() -> None:
-    assert Capacity(lambda table: INDEXED).asks("t") == "ALL_NEW" and Capacity(lambda table: PLAIN).asks(
-        "t") == "UPDATED_NEW"
-    whole = put(2000, number={"N": "7"})[1]["Item"]
-    assert units(INDEXED, update(whole))[0][0].write == 4
-
-
-def test_a_batch_counts_what_was_processed() -> None:
-    entries = [{"PutRequest": {"Item": put(1500)[1]["Item"]}},
-               {"PutRequest": {"Item": {"pk": {"S": "other"}, "sk": {"S": "1"}}}},
-               {"DeleteRequest": {"Key": {"pk": {"S": "c"}, "sk": {"S": "d"}}}}]
-    [found] = units(PLAIN, ("BatchWriteItem", {"RequestItems": {"t": entries}},
-                            {"UnprocessedItems": {"t": [entries[0]]}}))
-    assert [(one.partition, one.write) for one in found] == [("other", 1), ("c", 1)]
-
-
-def test_a_transaction_costs_twice() -> None:
-    entries = [{"Put": {"TableName": "t", "Item": put(1500)[1]["Item"]}},
-               {"Delete": {"TableName": "t", "Key": {"pk": {"S": "c"}, "sk": {"S": "d"}}}}]
-    [found] = units(PLAIN, ("TransactWriteItems", {"TransactItems": entries}, {}))
-    assert [one.write for one in found] == [4, 2]
-
-
-def test_reads_cost_by_four_kilobytes_and_half_when_they_may_be_old() -> None:
-    items = [put(3000)[1]["Item"], put(3000)[1]["Item"]]
-    query = {"TableName": "t", "KeyConditionExpression": "pk = :pk AND sk > :low",
-             "ExpressionAttributeValues": {":pk": {"S": "a"}, ":low": {"S": "b"}}}
-    [[old], [new], [none], [one]] = units(
-        PLAIN, ("Query", query, {"Items": items}), ("Query", {**query, "ConsistentRead": True}, {"Items": items}),
-        ("Query", query, {"Items": []}), ("GetItem", {"TableName": "t", "Key": {"pk": {"S": "a"}}}, {"Item": items[0]}))
-    assert [(old.read, old.partition), new.read, none.read, one.read] == [(1.0, "a"), 2.0, 0.5, 0.5]
-
-
-def test_a_condition_that_fails_costs_a_write() -> None:
-    capacity = Capacity(lambda table: PLAIN)
-    capacity.units(*put(2500))
-    assert [one.write for one in capacity.refused("PutItem", put(100)[1])] == [3]
-    assert capacity.refused("Query", {}) == []
-
-
-def test_a_tables_description_says_its_shape() -> None:
-    keys = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
-    index = {"IndexName": "i", "KeySchema": [{"AttributeName": "day", "KeyType": "HASH"}],
-             "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["n"]}}
-    assert Shape.of({"KeySchema": keys, "GlobalSecondaryIndexes": [index]}) == Shape(
-        ("pk", "sk"), ((("day",), frozenset({"pk", "sk", "day", "n"})),))
-
-
-# --- what the gateway reports
 
 @pytest.mark.parametrize("size_bytes, expected", ((0, 1), (1, 1), (5120, 1), (5121, 2), (20_480, 4)))
 def test_messages_are_metered_in_steps(size_bytes: int, expected: int) -> None:
@@ -182,8 +59,6 @@ def test_the_meter_is_bounded() -> None:
     assert sum(one.quantity for one in meter.usage()) == MOST_RESOURCES + 11 + MOST_ORIGINS
 
 
-# --- the calls of functions
-
 class World:
     """moto in this process behind a FunctionCalls, with a client that signs as a function does, or as a person."""
 
@@ -206,8 +81,6 @@ class World:
         answers: list[Response] = []
 
         def on_the_wire(request: Any, **_: Any) -> Any:
-            from botocore.awsrequest import AWSResponse
-
             sent = Request("POST", "/", [(key, value.decode() if isinstance(value, bytes) else value)
                                          for key, value in request.headers.items()],
                            request.body if isinstance(request.body, bytes) else request.body.encode())
@@ -276,8 +149,6 @@ def test_a_persons_calls_are_not_billed(moto: None) -> None:
     assert world.counted() == {} and not world.calls.counters
 
 
-# --- prices and the bill
-
 def test_every_meter_has_a_sourced_price() -> None:
     found = prices.load()
     assert found.usd("iot.message", 1_000_000) == pytest.approx(1.0)
@@ -313,6 +184,34 @@ def test_lambda_is_billed_for_its_share_of_a_cpu() -> None:
     assert large == pytest.approx(10 * assumed["cpu_ms_per_kb"]) and small == pytest.approx(large * 1769 / 177)
 
 
+def function_that_ran(tmp_path: Path, architecture: str, platform_logged: bool) -> Any:
+    """As far as the bill looks at a function: two invocations, 256 MB, two log files."""
+    path = tmp_path / "f.log"
+    path.with_suffix(".log.1").write_bytes(b'{"type": "platform.start"}\nolder\n')
+    path.write_bytes(b"a line\n")
+    return SimpleNamespace(
+        name="f", log_path=path, counters={"invocations": 2, "event_bytes": 0},
+        settings=SimpleNamespace(memory_mb=256, architecture=architecture, platform_logged=platform_logged))
+
+
+@pytest.mark.parametrize(("architecture", "platform_logged", "meter", "log_bytes"), (
+    ("arm64", False, "lambda.gb_s", len("older" + "a line") + 2 * 26),
+    ("x86_64", True, "lambda.gb_s_x86", len('{"type": "platform.start"}' + "older" + "a line") + 3 * 26)))
+def test_a_function_is_billed_by_its_processor_and_its_log(
+        tmp_path: Path, architecture: str, platform_logged: bool, meter: str, log_bytes: int) -> None:
+    function, none = function_that_ran(tmp_path, architecture, platform_logged), SimpleNamespace(names=list)
+    services: Any = SimpleNamespace(
+        rules=none, queues=none, firehose=none, apis={}, pollers={},
+        functions=SimpleNamespace(names=lambda: ["f"], by_name=lambda name: function))
+    calls: Any = SimpleNamespace(counters=Counter({("f", "calls"): 4, ("f", "publishes"): 1}))
+    found, assumed = prices.load(), prices.load().assumptions
+    billed = {(one.meter, one.origin): one.quantity for one in bill.collected(services, calls, found)}
+    assert billed == {
+        ("lambda.request", ""): 2,
+        (meter, ""): pytest.approx((2 * assumed["invocation_ms"] + 4 * assumed["call_ms"]) / 1000 / 4),
+        (meter, "publishing"): pytest.approx(assumed["publish_ms"] / 1000 / 4), ("logs.gb", ""): log_bytes / 1e9}
+
+
 def test_what_is_paid_each_month_comes_from_the_template() -> None:
     found = list(bill.fixed([
         ("AWS::CloudWatch::Alarm", "A", {"MetricName": "m"}),
@@ -334,12 +233,6 @@ def test_a_schedule_has_a_period(expression: str, period_s: float) -> None:
     assert bill.period_s(expression) == period_s
 
 
-def test_numbers_of_the_wire_are_exact() -> None:
-    assert number_bytes(str(Decimal("1E+3"))) == 2 and number_bytes("-0.001") == 3
-
-
-# --- in a running local cloud
-
 def test_a_running_cloud_bills_what_ran_in_it(tmp_path: Path) -> None:
     """The foreign template: a message goes to its rule, queue, archive, function and table; a person's read is free."""
     found = asyncio.run(_billed(tmp_path))
@@ -357,8 +250,6 @@ def test_a_running_cloud_bills_what_ran_in_it(tmp_path: Path) -> None:
 
 
 async def _billed(state: Path) -> dict[str, Any]:
-    from local_cloud.cloud import LocalCloud, Options
-
     foreign = Path(__file__).parent / "data" / "foreign_cdk_out"
     cloud = LocalCloud(Options(foreign, state=state, gateway_port=0, api_port=0))
     await cloud.start()

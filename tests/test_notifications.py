@@ -1,65 +1,20 @@
 """One notice an incident reaches a person: at least once, never none, in words; quiet hours hold it, not for ever."""
-from collections.abc import Iterator
-from datetime import datetime
 from decimal import Decimal
-from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from lambdas import alert_notices, alert_words, table, watch
-from tests.cloud_tables import SITE, T0_MS, alerted, anomaly, cloud, failures, fresh_container, items, notices
-from tests.test_incidents_cloud import CLOSED, LATER, OPENED, body, told
+from tests.client_faults import Killed, fail_once
+from tests.cloud_tables import alerted, failures, fresh_container, items, notices, published
+from tests.incidents_rig import CLOSED, LATER, OPENED, Clock, body, told
+from tests.messages import SITE, T0_MS, anomaly
 
-MINUTE_MS = 60_000
-
-
-@pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        yield
+pytestmark = pytest.mark.usefixtures("tables")
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> "Clock":
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
-
-
-class Clock:
-    """The cloud's clock, set by hand."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.ms = T0_MS
-        monkeypatch.setattr(alert_notices, "now_ms", lambda: self.ms)
-
-    def at(self, text: str, zone: str = "UTC") -> None:
-        self.ms = int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000)
-
-
-class Failing:
-    """A client that does as boto3's, but `operation` ends in `error` the first `times` it `fits`."""
-
-    def __init__(self, service: str, operation: str, error: BaseException, times: int = 1,
-                 fits: str = "", after: bool = False) -> None:
-        self._real, self._operation, self._error = table.client(service), operation, error
-        self.left, self._fits, self._after = times, fits, after
-        table.CLIENTS[service] = self
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._real, name)
-
-        def call(**request: Any) -> Any:
-            if self.left and self._fits in str(request):
-                self.left -= 1
-                if self._after:
-                    real(**request)
-                raise self._error
-            return real(**request)
-        return call if name == self._operation else real
-
-
-class Killed(BaseException):
-    """The process is gone: nothing in it can react."""
 
 
 def notice_of(number: int = 0) -> str | None:
@@ -107,7 +62,7 @@ def test_an_anomaly_without_an_incident_tells_nobody() -> None:
 @pytest.mark.parametrize("later", ("the message again", "watch"))
 def test_a_crash_between_publish_and_mark_tells_again(later: str, clock: Clock) -> None:
     clock.ms = LATER.received_ms
-    Failing("dynamodb", "update_item", Killed(), fits="':notice'")
+    fail_once("dynamodb", "update_item", Killed(), fits="':notice'")
     with pytest.raises(Killed):
         alerted(body(LATER))
     assert len(notices()) == 1 and notice_of() is None
@@ -122,7 +77,7 @@ def test_a_crash_between_publish_and_mark_tells_again(later: str, clock: Clock) 
 
 
 def test_a_crash_before_publish_tells_later(clock: Clock) -> None:
-    Failing("sns", "publish", Killed())
+    fail_once("sns", "publish", Killed())
     with pytest.raises(Killed):
         alerted(body(OPENED))
     fresh_container()
@@ -133,8 +88,7 @@ def test_a_crash_before_publish_tells_later(clock: Clock) -> None:
 
 
 def test_a_topic_that_refuses_fails_the_message_after_its_receipt(clock: Clock) -> None:
-    from tests.cloud_tables import published
-    Failing("sns", "publish", RuntimeError("AuthorizationError"), times=2)
+    fail_once("sns", "publish", RuntimeError("AuthorizationError"), times=2)
     good = body(anomaly(1, "1.7"), device="pi-3")
     assert failures(alerted(body(OPENED), good)) == ["m0"]
     assert len(published()[0][1]["ids"]) == 2 and len(items("alerts")) == 2  # stored and receipted
@@ -205,7 +159,7 @@ def test_a_crash_between_the_summary_and_its_marks_tells_again(monkeypatch: pyte
     clock.at("2026-11-22 02:00")
     alerted(body(OPENED))
     clock.at("2026-11-22 06:31")
-    Failing("dynamodb", "update_item", Killed(), fits="':notice'")
+    fail_once("dynamodb", "update_item", Killed(), fits="':notice'")
     with pytest.raises(Killed):
         alert_notices.release(clock.ms)
     fresh_container()
@@ -261,6 +215,13 @@ def test_a_night_with_many_is_one_readable_notice() -> None:
     notice = alert_words.of_night(many, T0_MS)
     assert notice.subject == "[warning] 80 incidents in the quiet hours"
     assert notice.body.count("\n  [") == 50 and "and 30 more" in notice.body and len(notice.body) < 20_000
+
+
+def test_a_night_of_two_utc_days_names_both() -> None:
+    night = [{"site": SITE, "device": "pi-1", "state": "open", "opened": T0_MS + hours * 3_600_000, "count": 1,
+              "peak": Decimal(2)} for hours in (0, 1, 17)]
+    text = alert_words.of_night(night, T0_MS).body
+    assert text.endswith("All of them: GET /incidents?day=2026-11-22, GET /incidents?day=2026-11-23")
 
 
 @pytest.mark.parametrize(("number", "text"), (

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from edge_bridge import schema
-from edge_bridge.schema import SCHEMA_VERSION, Store
-from tests.test_outbox import Parts
+from edge_bridge.schema import SCHEMA_VERSION
+from edge_bridge.store import Store
+from tests.bridge_rig import ROOT
+from tests.outbox_rig import Parts
 
-ROOT = Path(__file__).resolve().parent.parent
 MADE_UP = {SCHEMA_VERSION: "ALTER TABLE readings ADD COLUMN colour TEXT NOT NULL DEFAULT 'none';\n"
            "CREATE TABLE colours (name TEXT PRIMARY KEY);\n"
            "INSERT INTO colours SELECT DISTINCT device FROM readings"}
@@ -70,18 +71,18 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkey
 KILLER = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-from edge_bridge import schema
+from edge_bridge import schema, store
 schema.MIGRATIONS.update({made_up!r})
 schema.SCHEMA_VERSION += 1
-left, execute = int(sys.argv[2]), schema._Connection.execute
+left, execute = int(sys.argv[2]), store._Connection.execute
 def counted(*arguments):
     global left
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return execute(*arguments)
-schema._Connection.execute = counted
-schema.Store(sys.argv[1]).close()
+store._Connection.execute = counted
+store.Store(sys.argv[1]).close()
 """
 
 

@@ -1,4 +1,4 @@
-"""The one file for the Pi: its bytes, what is in it, that it parses as Python 3.5, and that it runs on its own."""
+"""The one file for the Pi: its bytes, what is in it, and that it runs on its own."""
 import os
 import re
 import shutil
@@ -8,15 +8,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import parso
 import pytest
 
 from deploy import pi_bundle
-from tests.test_publisher import MOSQUITTO, Bridge, Broker
-
-ROOT = Path(__file__).resolve().parent.parent
-FOR_THE_PI = sorted([*ROOT.glob("contract/*.py"),
-                     *(path for path in ROOT.glob("device/*.py") if path.name not in pi_bundle.NOT_FOR_THE_PI)])
+from tests.bridge_rig import ROOT
+from tests.publisher_rig import FOR_THE_PI, MOSQUITTO, Bridge, Broker
 
 
 def oldest_python() -> str:
@@ -101,28 +97,3 @@ def test_it_tells_its_version(bundle: Path) -> None:
 def test_a_wrong_archive_is_not_packed(tmp_path: Path) -> None:
     (tmp_path / pi_bundle.PAHO_FILE).write_bytes(b"not paho")
     assert not pi_bundle._is_paho(tmp_path / pi_bundle.PAHO_FILE)
-
-
-@pytest.mark.parametrize("path", FOR_THE_PI, ids=lambda path: str(path.relative_to(ROOT)))
-def test_it_parses_as_python_3_5(path: Path) -> None:
-    grammar = parso.load_grammar(version="3.5")
-    errors = grammar.iter_errors(grammar.parse(path.read_text(encoding="utf-8")))
-    assert [f"line {error.start_pos[0]}: {error.message}" for error in errors] == []
-
-
-def test_the_grammar_check_sees_what_3_5_lacks() -> None:
-    grammar = parso.load_grammar(version="3.5")
-    for newer in ("f'{x}'", "x: int = 1", "def f(a, **kw,): pass"):
-        assert list(grammar.iter_errors(grammar.parse(newer + "\n"))), newer
-
-
-def vermin(*paths: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", "from vermin import main; main()", "-t=3.5-", "--no-tips",
-                           "--violations", *map(str, paths)], capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_it_uses_no_module_newer_than_python_3_5(tmp_path: Path) -> None:
-    done = vermin(*FOR_THE_PI)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (tmp_path / "newer.py").write_text("import secrets\n")
-    assert "secrets" in vermin(tmp_path / "newer.py").stdout, "the check sees what 3.5 lacks"

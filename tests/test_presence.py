@@ -1,58 +1,24 @@
 """Presence: lifecycle events in any order, statuses that stop; of silence one notice tells, of a return one."""
 import itertools
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from contract import numbers
-from lambdas import alert_notices, alert_words, status, status_presence, table, watch, watch_sites
-from tests.cloud_tables import (
-    EXAMPLES,
-    SITE,
-    T0_MS,
-    alerted,
-    cloud,
-    dump,
-    failures,
-    fresh_container,
-    items,
-    notices,
-    sqs,
-)
-from tests.test_incidents_cloud import LATER, OPENED, body
-from tests.test_notifications import Failing, Killed
-
-MINUTE_MS = 60_000
+from lambdas import alert_words, status, status_presence, table, watch, watch_sites
+from tests.client_faults import Killed, fail_once
+from tests.cloud_tables import alerted, dump, failures, fresh_container, items, notices
+from tests.incidents_rig import LATER, MINUTE_MS, OPENED, World, body
+from tests.messages import EXAMPLES, SITE, T0_MS, sqs
 
 
 @pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        monkeypatch.setenv("THINGS", f"{SITE},SiteB")
-        monkeypatch.setenv("DEPLOYMENT", "edgecloud")
-        yield
-
-
-class World:
-    """The cloud's clock and a bridge; `run` is one invocation of watch."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.ms = T0_MS
-        monkeypatch.setattr(alert_notices, "now_ms", lambda: self.ms)
-        monkeypatch.setattr(status.time, "time", lambda: self.ms / 1000)
-
-    def tells(self, site: str = SITE, behind_ms: int = 0, **fields: Any) -> None:
-        """A status arrives now, a second after whatever was before."""
-        self.ms += 1000
-        message = {**numbers.loads((EXAMPLES / "status.json").read_bytes()), "at": self.ms - behind_ms, **fields}
-        assert failures(status.handler(sqs(numbers.dumps({**message, "site": site})), None)) == []
-
-    def run(self, minutes: float = 0) -> dict[str, float]:
-        self.ms += int(minutes * MINUTE_MS)
-        return watch.handler({}, None)
+def deployment(tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two things of this deployment."""
+    monkeypatch.setenv("THINGS", f"{SITE},SiteB")
+    monkeypatch.setenv("DEPLOYMENT", "edgecloud")
 
 
 @pytest.fixture
@@ -158,6 +124,14 @@ def test_a_status_after_the_goodbye_is_the_later_sign(world: World) -> None:
     assert world.run(minutes=9)["bridges_silent"] == 0
 
 
+def test_a_status_just_after_the_goodbye_was_still_on_its_way(world: World) -> None:
+    world.tells()
+    happened(event("disconnected", world.ms, 3))
+    world.ms += MINUTE_MS
+    world.tells()
+    assert world.run(minutes=9.5)["bridges_silent"] == 1
+
+
 def test_who_never_told_a_status_or_is_no_thing_of_ours_is_not_watched(world: World) -> None:
     world.tells(site="Retired")
     happened(event("disconnected", world.ms, 0, site="SiteB"))
@@ -191,11 +165,11 @@ def test_silence_breaks_through_quiet_hours(world: World, monkeypatch: pytest.Mo
 
 def test_a_crash_between_notice_and_mark_tells_again_and_a_refusal_fails_the_run(world: World) -> None:
     world.tells()
-    Failing("dynamodb", "batch_write_item", Killed())
+    fail_once("dynamodb", "batch_write_item", Killed())
     with pytest.raises(Killed):
         world.run(minutes=11)
     fresh_container()
-    Failing("sns", "publish", RuntimeError("AuthorizationError"))
+    fail_once("sns", "publish", RuntimeError("AuthorizationError"))
     with pytest.raises(watch.Incomplete, match="a site was not watched: AuthorizationError"):
         world.run(minutes=5)
     assert len(notices()) == 1
@@ -226,7 +200,7 @@ def test_one_step_that_fails_does_not_keep_the_others_from_being_done(world: Wor
     alerted(body(OPENED))
     world.tells()
     notices()
-    Failing("dynamodb", "update_item", RuntimeError("throttled"))
+    fail_once("dynamodb", "update_item", RuntimeError("throttled"))
     with pytest.raises(watch.Incomplete, match="1 steps failed: an incident was not closed: throttled"):
         world.run(minutes=20)
     assert [subject for subject, _ in notices()] == [f"[critical] the bridge of {SITE} is silent"]
@@ -240,6 +214,17 @@ def test_idle_runs_write_nothing(world: World) -> None:
     for _ in range(3):
         world.run(minutes=1)
     assert dump("rollups") == before
+
+
+def test_what_it_remembers_of_a_site_does_not_expire_while_the_site_is_there(world: World) -> None:
+    world.tells()
+    world.run()
+    [before] = [item for item in items("rollups") if item["pk"] == "watch"]
+    world.ms += 31 * 24 * 60 * MINUTE_MS
+    world.tells()
+    world.run()
+    [after] = [item for item in items("rollups") if item["pk"] == "watch"]
+    assert after == {**before, "expires_at": before["expires_at"] + 31 * table.DAY_S + 1}
 
 
 # --- the ledger, and the figures

@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 
 from deploy import provision_files, target
+from deploy.certificates import ROOT_CA
 from deploy.cloud import told
 from deploy.device_connection import ConnectionFault, DeviceConnection
 from deploy.provision_files import FileFault, Identity, find
@@ -63,7 +64,7 @@ class Site:
     def connects(self) -> None:
         """The pair in the directory reaches the gateway. Raises ConnectionFault."""
         host, port = self.target.gateway()
-        files = self.identity.files(self.directory / provision_files.ROOT_CA)
+        files = self.identity.files(self.directory / ROOT_CA)
         with DeviceConnection(host, port, THING, files) as connection:
             connection.connect(60)
 
@@ -254,7 +255,7 @@ def test_a_request_that_is_refused_carries_the_stacks_reason(cloud: Cloud) -> No
 
 def test_a_refused_publish_is_told(provisioned: Site) -> None:
     host, port = provisioned.target.gateway()
-    files = provisioned.identity.files(provisioned.directory / provision_files.ROOT_CA)
+    files = provisioned.identity.files(provisioned.directory / ROOT_CA)
     with DeviceConnection(host, port, THING, files) as connection:
         connection.connect(60)
         with pytest.raises(ConnectionFault, match=r"publish to somewhere/else: .*(0x87|closed)"):

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from deploy import provision, provision_files
+from deploy import atomic_file, provision, provision_files
 from deploy.processes import ROOT
 from deploy.provision_files import FileFault, find
 
 
 def test_a_half_written_file_is_never_seen(tmp_path: Path) -> None:
     path = tmp_path / "T.crt"
-    provision_files.write(path, b"one")
+    atomic_file.write(path, b"one")
     (tmp_path / ".T.crt.partial").write_bytes(b"left by a crash")
-    provision_files.write(path, b"two", secret=True)
+    atomic_file.write(path, b"two", private=True)
     assert path.read_bytes() == b"two" and [one.name for one in tmp_path.iterdir()] == ["T.crt"]
 
 
@@ -31,6 +31,17 @@ def test_a_key_that_cannot_serve_is_named(tmp_path: Path, content: bytes | None,
     identity.key.write_bytes(content)
     with pytest.raises(FileFault, match=said):
         identity.request()
+
+
+def test_a_folder_in_which_macos_left_a_file_does_not_stop_a_rotation(tmp_path: Path) -> None:
+    identity = find(tmp_path, "T")
+    for one in (identity, identity.next):
+        one.make_key()
+        one.certificate.write_bytes(b"x")
+    (tmp_path / "next" / ".DS_Store").touch()
+    new = identity.next.key.read_bytes()
+    identity.take_over(identity.next)
+    assert identity.key.read_bytes() == new and not identity.next.key.exists()
 
 
 def test_two_pairs_in_one_directory_are_refused(tmp_path: Path) -> None:

@@ -5,28 +5,17 @@ import time
 import zlib
 from decimal import Decimal
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from lambdas import table, table_rollups
 from tests import api_rig, rebuild_rig
-from tests.cloud_tables import (
-    SITE,
-    aggregated,
-    anomaly,
-    by_rule,
-    dump,
-    failures,
-    fresh_container,
-    items,
-    persisted,
-    row,
-    sealed,
-)
+from tests.cloud_tables import aggregated, dump, failures, fresh_container, items, persisted
+from tests.messages import SITE, anomaly, by_rule, row, sealed
 from tests.rebuild_rig import (
     DAY_MS,
     TABLES,
-    Watched,
     alert_message,
     archive,
     everything,
@@ -34,11 +23,12 @@ from tests.rebuild_rig import (
     hourly,
     original,
     run,
+    watched,
     wipe,
 )
 
-tables = rebuild_rig.tables
-pytestmark = pytest.mark.usefixtures("tables")
+bucket = rebuild_rig.bucket
+pytestmark = pytest.mark.usefixtures("bucket")
 
 
 def test_emptied_tables_become_what_they_were_and_a_second_run_writes_nothing() -> None:
@@ -50,17 +40,17 @@ def test_emptied_tables_become_what_they_were_and_a_second_run_writes_nothing() 
     left, rebuilder, _ = run()
     assert left == 0 and everything() == before
     assert rebuilder.counts["readings missing"] == 8 and rebuilder.counts["incidents missing"] == 1
-    watched = Watched()
+    writes = watched()
     left, rebuilder, _ = run()
-    assert (left, watched.writes) == (0, [])
+    assert (left, writes) == (0, [])
     assert {what for what in rebuilder.counts if what.endswith(("missing", "different"))} == set()
 
 
 def test_over_live_data_nothing_is_written_and_the_functions_find_nothing_to_do() -> None:
     happen()
-    before, watched = everything(), Watched()
+    before, writes = everything(), watched()
     left, _, _ = run()
-    assert (left, watched.writes) == (0, [])
+    assert (left, writes) == (0, [])
     fresh_container()
     assert failures(aggregated()) == []
     hourly()
@@ -74,9 +64,9 @@ def test_rows_that_another_zlib_packed_are_the_same() -> None:
             text = zlib.decompress(bytes(item["series"]))
             packed = zlib.compress(text, 1) if item["n"] > 1 else text.decode()
             table.put_all("READINGS_TABLE", [{**item, "series": packed}])
-    before, watched = everything(), Watched()
+    before, writes = everything(), watched()
     run()
-    assert watched.writes == [] and everything() == before
+    assert writes == [] and everything() == before
 
 
 def test_what_was_posted_to_the_api_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,10 +123,13 @@ def test_nobody_is_told_again_and_an_incident_that_is_there_stays_as_it_is() -> 
     assert [item for item in items("incidents") if "incident" in item] == [untold]
 
 
-def at_time(monkeypatch: pytest.MonkeyPatch, moment_ms: int) -> None:
-    """The functions' clock."""
-    clock = SimpleNamespace(**{**vars(time), "time": lambda: moment_ms / 1000})
-    monkeypatch.setattr(table, "time", clock)
+def made_at(moment_ms: int, text: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
+    """Every item of every table, after the functions took this message at this moment."""
+    with monkeypatch.context() as clock:
+        clock.setattr(table, "now_ms", lambda: moment_ms)
+        assert failures(persisted(text)) == [] == failures(aggregated())
+        hourly()
+        return everything()
 
 
 def test_expired_readings_are_left_out_and_roll_ups_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,12 +140,7 @@ def test_expired_readings_are_left_out_and_roll_ups_are_not(monkeypatch: pytest.
     rows = [row(0, {"sensor2": 1}, timestamp=Decimal(then_ms + ms) / 1000, at_ms=then_ms + ms, received_ms=then_ms + ms)
             for ms in (0, 1000)]
     text = by_rule(sealed("readings", {"pi-1": rows}))
-    at_time(monkeypatch, then_ms)
-    persisted(text)
-    aggregated()
-    hourly()
-    before = everything()
-    monkeypatch.setattr(table, "time", time)
+    before = made_at(then_ms, text, monkeypatch)
     archive("readings", then_ms, text)
     archive("alerts", then_ms, alert_message(anomaly(1, "2", received_ms=then_ms)))
     wipe()
@@ -169,12 +157,7 @@ def test_what_came_late_keeps_the_expiry_that_it_got_when_it_came(monkeypatch: p
     arrived_ms, received_ms = now_ms - 10 * DAY_MS, now_ms - 60 * DAY_MS
     late = row(0, {"sensor2": 1}, timestamp=Decimal(received_ms) / 1000, at_ms=received_ms, received_ms=received_ms)
     text = by_rule(sealed("readings", {"pi-1": [late]}))
-    at_time(monkeypatch, arrived_ms)
-    persisted(text)
-    aggregated()
-    hourly()
-    before = everything()
-    monkeypatch.setattr(table, "time", time)
+    before = made_at(arrived_ms, text, monkeypatch)
     archive("readings", arrived_ms, text)
     wipe()
     run(now_ms - 20 * DAY_MS, now_ms)

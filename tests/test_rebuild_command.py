@@ -6,21 +6,32 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from contract import alerts
 from deploy import rebuild_archive
 from deploy.rebuild import Progress, Range, main, moment_of
 from deploy.rebuild_tables import Pace
 from deploy.target import TargetFault
 from tests import rebuild_rig
-from tests.cloud_tables import (
-    SITE,
-    T0_MS,
-    fresh_container,
-    items,
+from tests.client_faults import Intercepted, throttled
+from tests.cloud_tables import alerted, failures, fresh_container, items, persisted
+from tests.messages import SITE, T0_MS, anomaly
+from tests.rebuild_rig import (
+    BUCKET,
+    DAY_MS,
+    alert_message,
+    archive,
+    everything,
+    incident,
+    original,
+    readings,
+    run,
+    s3,
+    watched,
+    wipe,
 )
-from tests.rebuild_rig import BUCKET, DAY_MS, Watched, archive, everything, original, readings, run, s3, wipe
 
-tables = rebuild_rig.tables
-pytestmark = pytest.mark.usefixtures("tables")
+bucket = rebuild_rig.bucket
+pytestmark = pytest.mark.usefixtures("bucket")
 
 
 def test_what_cannot_be_read_is_named_and_left_and_the_rest_is_applied() -> None:
@@ -37,6 +48,38 @@ def test_what_cannot_be_read_is_named_and_left_and_the_rest_is_applied() -> None
     assert {item["number"] for item in items("readings")} >= {1, 2}
 
 
+@pytest.mark.parametrize(("route", "poison"), (
+    ("readings", readings(9, received_ms=10 ** 20)), ("readings", readings(9, received_ms=-10 ** 20)),
+    ("readings", readings(9).replace('"sensor1":[-2,', '"sensor1":[999999999,')),
+    ("readings", readings(9).replace('"sensor1":[-2,2025]', '"sensor1":["text","1E+500"]')),
+    ("alerts", alert_message(anomaly(1, "2", incident={**incident(1, alerts.OPENED, 1), "opened": 10 ** 20})))))
+def test_a_message_that_no_function_takes_is_left_and_does_not_end_the_run(route: str, poison: str) -> None:
+    assert failures((alerted if route == "alerts" else persisted)(poison)) == ["m0"]
+    bad = archive(route, T0_MS, poison)
+    archive("readings", T0_MS, readings(1), readings(2))
+    left, _, told = run()
+    assert left == 1 and [line for line in told if f"line 1 of s3://{BUCKET}/{bad} is left" in line]
+    assert {item["number"] for item in items("readings")} == {1, 2}
+
+
+def test_an_interruption_after_a_strange_object_leaves_no_hour_out(tmp_path: Path) -> None:
+    """Keys that say nothing are told of at the beginning of their day: its first hour is not done by that."""
+    midnight_ms = T0_MS - T0_MS % DAY_MS
+    s3().put_object(Bucket=BUCKET, Key="archive/readings/date=2026-11-22/notes.txt", Body=b"?")
+    archive("readings", midnight_ms, readings(1))
+
+    def fail(operation: str, request: Any) -> None:
+        if operation == "batch_write_item":
+            raise throttled(operation)
+
+    Intercepted("dynamodb", fail)
+    with pytest.raises(ClientError):
+        run(progress=tmp_path / "progress.json")
+    fresh_container()
+    run(progress=tmp_path / "progress.json")
+    assert [item["number"] for item in items("readings")] == [1]
+
+
 def test_a_run_that_was_interrupted_goes_on_where_it_ended(tmp_path: Path) -> None:
     original()
     before = everything()
@@ -44,9 +87,9 @@ def test_a_run_that_was_interrupted_goes_on_where_it_ended(tmp_path: Path) -> No
 
     def fail(operation: str, request: Any) -> None:
         if operation == "batch_write_item" and "SiteB#pi-1" in str(request):  # in the second hour
-            raise ClientError({"Error": {"Code": "ProvisionedThroughputExceededException", "Message": "!"}}, operation)
+            raise throttled(operation)
 
-    Watched(fail)
+    Intercepted("dynamodb", fail)
     progress = tmp_path / "progress.json"
     with pytest.raises(ClientError):
         run(progress=progress)
@@ -70,10 +113,10 @@ def test_only_what_arrived_in_the_range_and_of_the_site() -> None:
 def test_a_dry_run_writes_nothing_and_says_what_is_missing() -> None:
     original()
     wipe(share=0.5)
-    before, watched = everything(), Watched()
+    before, writes = everything(), watched()
     _, dry, _ = run(dry_run=True)
     fresh_container()
-    assert watched.writes == [] and everything() == before
+    assert writes == [] and everything() == before
     _, real, _ = run()
     # An event that came twice is missing twice, as long as it is not written.
     assert dry.counts["readings missing"] >= real.counts["readings missing"] > 0

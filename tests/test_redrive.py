@@ -11,10 +11,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from deploy import redrive_objects
-from deploy.redrive import stream_letters
+from deploy.redrive import main, stream_letters
 from deploy.redrive_objects import PRESENCE, TO_ARCHIVE, TO_QUEUE, Places
-from lambdas import table
-from tests.cloud_tables import REGION, SITE, by_rule, cloud, failures, items, persisted, row, sealed
+from lambdas import table_items
+from tests.cloud_tables import REGION, cloud, failures, items, persisted
+from tests.messages import SITE, by_rule, row, sealed
 
 BUCKET = "archive"
 
@@ -140,14 +141,26 @@ def test_a_message_that_is_handed_on_twice_is_stored_once(place: Any) -> None:
     assert run(place) == {"readings": (1, 0)}
     bodies = queued(place, "readings")
     assert len(bodies) == 2 and failures(persisted(*bodies)) == []
-    assert [len(table.rows_of(item)) for item in items("readings")] == [2]
+    assert [len(table_items.rows_of(item)) for item in items("readings")] == [2]
 
 
 def test_places_in_a_stream_name_the_rebuild_that_applies_them(place: Any) -> None:
     url = place.sqs.create_queue(QueueName="stream-dead-letters")["QueueUrl"]
-    deployment: Any = SimpleNamespace(client=lambda service: getattr(place, service), parameter=lambda what: url)
-    assert stream_letters(deployment) == (0, "")
+    target: Any = SimpleNamespace(client=lambda service: getattr(place, service), parameter=lambda what: url)
+    assert stream_letters(target) == (0, "")
     for first, last in (("2026-11-22T07:24:00.000Z", "2026-11-22T07:30:10.000Z"), ("2026-11-20T10:00:00.000Z",) * 2):
         place.sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"DDBStreamBatchInfo": {
             "approximateArrivalOfFirstRecord": first, "approximateArrivalOfLastRecord": last}}))
-    assert stream_letters(deployment) == (2, "make rebuild FROM=2026-11-19T10:00Z TO=2026-11-22T07:31Z")
+    assert stream_letters(target) == (2, "make rebuild FROM=2026-11-19T10:00Z TO=2026-11-22T07:31Z")
+
+
+@pytest.mark.parametrize(("arguments", "said"), (
+    (("--name", "Plant"), "name: got 'Plant'"), (("--region", "north"), "a region such as eu-north-1"),
+    (("--endpoint", "http://127.0.0.1:9"), "no SSM parameter /edgecloud/readings-dead-letters")))
+def test_the_command_says_what_stands_in_its_way(arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["redrive", *arguments])
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    assert main() == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1

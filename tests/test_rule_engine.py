@@ -1,97 +1,13 @@
-"""Rules: which run for a message, what their actions write, retries and error actions."""
-
-import asyncio
+"""IoT rules: which run for a message, retries and error actions, what stops the deployment."""
 import base64
 import json
-import re
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from boto3.dynamodb.types import Binary, TypeDeserializer
-from moto import mock_aws
 
-from local_cloud.actions import REFUSED, Actions
 from local_cloud.errors import DeployError, Unsupported
-from local_cloud.firehose import FirehoseService
-from local_cloud.functions import FunctionService
-from local_cloud.queues import QueueService
-from local_cloud.rule_engine import RuleEngine
-
-VERSION = "2016-03-23"
-
-
-@dataclass
-class Published:
-    """A PUBLISH as the gateway hands it on."""
-
-    topic: str
-    payload: bytes
-    rule_name: str | None = None
-    client_id: str | None = "EdgeCloudAWS"
-    principal: str | None = "cert"
-    source_ip: str | None = "127.0.0.1"
-    mqtt5: dict[str, Any] = field(default_factory=dict)
-
-
-class World:
-    """The services that actions write to; what moto and the gateway would take is kept in lists."""
-
-    def __init__(self, tmp_path: Path, dynamodb: Any = None) -> None:
-        self.objects: list[tuple[str, str, bytes, dict[str, str]]] = []
-        self.items: list[dict[str, Any]] = []
-        self.notified: list[tuple[str, str, str]] = []
-        self.published: list[tuple[str, bytes, int, bool]] = []
-        self.s3_faults = 0
-        self.queues = QueueService("123456789012", "eu-north-1", "http://127.0.0.1:1")
-        self.firehose = FirehoseService("123456789012", "eu-north-1", self.s3_put)
-        self.functions = FunctionService("123456789012", "eu-north-1", {}, tmp_path / "logs")
-        actions = Actions(self.queues, self.firehose, self.functions, self.s3_put, dynamodb or self, self.sns_publish,
-                          self.publish)
-        self.engine = RuleEngine("123456789012", "eu-north-1", actions, retry_delays_s=(0.01, 0.01))
-
-    def s3_put(self, bucket: str, key: str, body: bytes, extra: Mapping[str, str]) -> None:
-        if self.s3_faults:
-            self.s3_faults -= 1
-            raise ConnectionError("S3 is away")
-        self.objects.append((bucket, key, body, dict(extra)))
-
-    def put_item(self, **arguments: Any) -> None:
-        self.items.append(arguments)
-
-    def sns_publish(self, target_arn: str, message: str, message_format: str) -> None:
-        self.notified.append((target_arn, message, message_format))
-
-    async def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
-        self.published.append((topic, payload, qos, retain))
-
-    def rule(self, name: str, sql: str, *actions: dict[str, Any], **more: Any) -> None:
-        self.engine.create(name, {"Sql": sql, "AwsIotSqlVersion": VERSION, "Actions": list(actions), **more})
-
-    def sqs(self, name: str, **properties: Any) -> dict[str, Any]:
-        """An action on a queue of this name, which is made when it is not there."""
-        if name not in self.queues.names():
-            self.queues.create(name, {})
-        return {"Sqs": {"QueueUrl": self.queues.by_name(name).url, "RoleArn": "arn:role", **properties}}
-
-    async def bodies(self, name: str) -> list[str]:
-        return [message.body for message in await self.queues.by_name(name).receive(10)]
-
-
-def run(tmp_path: Path, story: Callable[[World], Coroutine[Any, Any, None]], dynamodb: Any = None) -> None:
-    async def main() -> None:
-        world = World(tmp_path, dynamodb)
-        try:
-            await asyncio.wait_for(story(world), 30)
-        finally:
-            await world.engine.close()
-            await world.firehose.close()
-            await world.functions.close()
-
-    asyncio.run(main())
+from tests.rule_rig import VERSION, Published, World, run
 
 
 def test_every_matching_rule_runs_and_no_other(tmp_path: Path):
@@ -137,74 +53,6 @@ def test_an_unknown_or_disabled_rule_is_counted_and_said(tmp_path: Path, caplog:
         world.engine.delete("off")
         await world.engine.handle(Published("x", b"{}", rule_name="off"))
         assert world.engine.counters["rule_not_found"] == 3
-
-    run(tmp_path, story)
-
-
-def test_what_each_action_writes(tmp_path: Path):
-    async def story(world: World) -> None:
-        world.rule(
-            "all", "SELECT * FROM 'a/+'", world.sqs("text"), world.sqs("coded", UseBase64=True),
-            {"S3": {"BucketName": "b", "Key": "${topic(2)}/${clientid()}.json", "CannedAcl": "private"}},
-            {"Republish": {"Topic": "out/${topic(2)}", "Qos": 1, "RoleArn": "r"}},
-            {"Republish": {"Topic": "$$aws/things/t/shadow/update", "RoleArn": "r"}},
-            {"DynamoDBv2": {"PutItem": {"TableName": "t"}, "RoleArn": "r"}},
-            {"Sns": {"TargetArn": "arn:topic", "RoleArn": "r", "MessageFormat": "RAW"}})
-        payload = b'{"n":1.1,"s":"x","l":[true,null],"m":{"k":2}}'
-        await world.engine.handle(Published("a/pi", payload))
-        output = '{"n":1.1,"s":"x","l":[true,null],"m":{"k":2}}'
-        [text] = await world.bodies("text")
-        assert text == output
-        [coded] = await world.bodies("coded")
-        assert base64.b64decode(coded).decode() == output
-        assert world.objects == [("b", "pi/EdgeCloudAWS.json", output.encode(), {"ACL": "private"})]
-        assert world.published == [("out/pi", output.encode(), 1, False),
-                                   ("$aws/things/t/shadow/update", output.encode(), 0, False)]
-        assert world.items == [{"TableName": "t", "Item": {
-            "n": {"N": "1.1"}, "s": {"S": "x"}, "l": {"L": [{"BOOL": True}, {"NULL": True}]},
-            "m": {"M": {"k": {"N": "2"}}}}}]
-        assert world.notified == [("arn:topic", output, "RAW")]
-
-    run(tmp_path, story)
-
-
-def test_firehose_adds_the_separator_and_splits_arrays_in_batch_mode(tmp_path: Path):
-    def stream(name: str, **more: Any) -> dict[str, Any]:
-        return {"Firehose": {"DeliveryStreamName": name, "RoleArn": "r", "Separator": "\n", **more}}
-
-    async def story(world: World) -> None:
-        for name in ("plain", "batch"):
-            world.firehose.create(name, {"ExtendedS3DestinationConfiguration": {
-                "BucketARN": f"arn:aws:s3:::{name}", "Prefix": "!{timestamp:yyyy}/"}})
-        world.rule("r", "SELECT VALUE readings FROM 'a'", stream("plain"), stream("batch", BatchMode=True))
-        await world.engine.handle(Published("a", b'{"readings": [{"n": 1}, {"n": 2}]}'))
-        await world.firehose.flush()
-        assert {bucket: body for bucket, _, body, _ in world.objects} == {
-            "plain": b'[{"n":1},{"n":2}]\n', "batch": b'{"n":1}\n{"n":2}\n'}
-
-    run(tmp_path, story)
-
-
-def test_the_lambda_action_is_asynchronous(tmp_path: Path):
-    (tmp_path / "handler.py").write_text("def handler(event, context):\n    print('got', event)\n")
-
-    async def story(world: World) -> None:
-        function = world.functions.create("f", {"Handler": "handler.handler", "Runtime": "python3.13"}, tmp_path)
-        world.rule("r", "SELECT n FROM 'a'", {"Lambda": {"FunctionArn": function.arn}})
-        await world.engine.handle(Published("a", b'{"n": 5}'))
-        await function.drain()
-        assert "got {'n': 5}" in function.log_path.read_text()
-
-    run(tmp_path, story)
-
-
-def test_a_payload_that_is_no_json_passes_through_as_bytes(tmp_path: Path):
-    async def story(world: World) -> None:
-        world.rule("r", "SELECT * FROM 'a'", world.sqs("q", UseBase64=True),
-                   {"S3": {"BucketName": "b", "Key": "k", "RoleArn": "r"}})
-        await world.engine.handle(Published("a", b"\x00\xff"))
-        assert [base64.b64decode(body) for body in await world.bodies("q")] == [b"\x00\xff"]
-        assert world.objects[0][2] == b"\x00\xff"
 
     run(tmp_path, story)
 
@@ -263,6 +111,35 @@ def test_one_error_message_names_every_action_that_failed_for_good(tmp_path: Pat
     run(tmp_path, story)
 
 
+def test_an_error_action_is_tried_again(tmp_path: Path):
+    async def story(world: World) -> None:
+        world.s3_faults = 1
+        gone = {"Sqs": {"QueueUrl": "http://127.0.0.1:1/123456789012/gone", "RoleArn": "r"}}
+        world.rule("r", "SELECT * FROM 'a'", gone, ErrorAction={"S3": {"BucketName": "b", "Key": "k", "RoleArn": "r"}})
+        await world.engine.handle(Published("a", b"{}"))
+        await world.engine.drain()
+        assert [json.loads(body)["failures"][0]["failedAction"] for _, _, body, _ in world.objects] == ["SqsAction"]
+        counters = world.engine.rule("r").counters
+        assert (counters["error_actions"], counters["failed_error_actions"]) == (1, 0)
+
+    run(tmp_path, story)
+
+
+def test_rules_and_actions_are_metered_in_steps_of_5_kb(tmp_path: Path):
+    async def story(world: World) -> None:
+        world.s3_faults = 1_000
+        world.rule("r", "SELECT n FROM 'a' WHERE n > 1", world.sqs("q"),
+                   {"S3": {"BucketName": "b", "Key": "k", "RoleArn": "r"}})
+        for n in (1, 2):
+            await world.engine.handle(Published("a", json.dumps({"n": n, "text": "x" * 6000}).encode()))
+        await world.engine.drain()
+        counters = world.engine.rule("r").counters
+        assert (counters["rule_units"], world.engine.counters["rule_units"]) == (4, 4), "also of one that does not fire"
+        assert counters["action_units"] == 1, "of the output, and only where it arrived"
+
+    run(tmp_path, story)
+
+
 def test_an_error_action_that_fails_too_is_logged_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     async def story(world: World) -> None:
         world.s3_faults = 1_000
@@ -288,6 +165,13 @@ def test_an_error_action_that_fails_too_is_logged_and_counted(tmp_path: Path, ca
       "AwsIotSqlVersion": VERSION}, DeployError, "template"),
     ({"Sql": "SELECT * FROM 'a'", "Actions": [{"Firehose": {"DeliveryStreamName": "s", "Separator": ";"}}],
       "AwsIotSqlVersion": VERSION}, Unsupported, "Separator"),
+    ({"Actions": []}, DeployError, "it has no Sql"), ({"Sql": "SELECT *"}, DeployError, "it has no Actions"),
+    ({"Sql": "SELECT * FROM 'a'", "Actions": [{"Sqs": {"RoleArn": "r"}}], "AwsIotSqlVersion": VERSION}, DeployError,
+     "Sqs: it has no QueueUrl"),
+    ({"Sql": "SELECT * FROM 'a'", "Actions": [{"DynamoDBv2": {"PutItem": {}}}], "AwsIotSqlVersion": VERSION},
+     DeployError, "DynamoDBv2: it has no TableName"),
+    ({"Sql": "SELECT * FROM 'a'", "Actions": [{"S3": "b"}], "AwsIotSqlVersion": VERSION}, DeployError,
+     "S3: got 'b', expected an object"),
     ({"Sql": "SELECT * FROM 'a'", "Actions": [], "Nonsense": 1, "AwsIotSqlVersion": VERSION}, Unsupported, "Nonsense"),
     ({"Sql": "SELECT * FROM 'a'", "Actions": [{"Lambda": {"FunctionArn": "f"}}] * 11, "AwsIotSqlVersion": VERSION},
      DeployError, "at most 10")])
@@ -306,63 +190,3 @@ def test_names_of_rules(tmp_path: Path):
         world.rule("edgecloud_readings", "SELECT *")
     with pytest.raises(DeployError, match="must match"):
         world.rule("with-hyphen", "SELECT *")
-
-
-def _plain(value: dict[str, Any]) -> Any:
-    plain = TypeDeserializer().deserialize(value)
-    return bytes(plain) if isinstance(plain, Binary) else plain
-
-
-@pytest.mark.parametrize(("properties", "payloads", "expected"), [
-    ({"HashKeyField": "pk", "HashKeyValue": "${topic(2)}"}, [b'{"n":1.5}', b'{"n":2}'],
-     [{"pk": "pi", "payload": {"n": 2}}]),
-    ({"HashKeyField": "pk", "HashKeyValue": "${topic(2)}", "RangeKeyField": "sk", "RangeKeyValue": "${n}",
-      "RangeKeyType": "NUMBER", "PayloadField": "told"}, [b'{"n":1}', b'{"n":2}'],
-     [{"pk": "pi", "sk": 1, "told": {"n": 1}}, {"pk": "pi", "sk": 2, "told": {"n": 2}}]),
-    ({"HashKeyField": "pk", "HashKeyValue": "${topic(2)}", "Operation": "${do}"},
-     [b'{"do":"insert"}', b'{"do":"update"}'], [{"pk": "pi", "payload": {"do": "update"}}]),
-    ({"HashKeyField": "pk", "HashKeyValue": "${topic(2)}", "Operation": "${do}"},
-     [b'{"do":"INSERT"}', b'{"do":"DELETE"}'], []),
-    ({"HashKeyField": "pk", "HashKeyValue": "${topic(2)}"}, [b"\x00no json"],
-     [{"pk": "pi", "payload": b"\x00no json"}]),
-])
-def test_the_dynamodb_action_writes_one_column_beside_its_key(tmp_path: Path, properties: dict[str, Any],
-                                                              payloads: list[bytes], expected: list[dict[str, Any]]):
-    keys = {"pk": "S"} | ({"sk": "N"} if "RangeKeyField" in properties else {})
-
-    async def story(world: World) -> None:
-        world.rule("one", "SELECT * FROM 'a/+'",
-                   {"DynamoDB": {"TableName": "told", "RoleArn": "r", **properties}})
-        for payload in payloads:
-            await world.engine.handle(Published("a/pi", payload))
-        assert world.engine.rule("one").counters["failed_tries"] == 0
-
-    with mock_aws():
-        client = boto3.client("dynamodb", "eu-north-1", aws_access_key_id="a", aws_secret_access_key="b")
-        client.create_table(
-            TableName="told", BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": kind} for name, kind in keys.items()],
-            KeySchema=[{"AttributeName": name, "KeyType": kind}
-                       for name, kind in zip(keys, ("HASH", "RANGE"), strict=False)])
-        run(tmp_path, story, client)
-        told = [{name: _plain(value) for name, value in item.items()}
-                for item in client.scan(TableName="told")["Items"]]
-    assert sorted(told, key=str) == expected
-
-
-def test_a_dynamodb_action_with_an_operation_that_is_none_fails(tmp_path: Path):
-    async def story(world: World) -> None:
-        world.rule("one", "SELECT * FROM 'a'", {"DynamoDB": {
-            "TableName": "t", "RoleArn": "r", "HashKeyField": "pk", "HashKeyValue": "x", "Operation": "${do}"}})
-        await world.engine.handle(Published("a", b'{"do":"UPSERT"}'))
-        await world.engine.drain()
-        assert world.engine.rule("one").counters["failed_actions"] == 1
-        assert world.items == []
-
-    run(tmp_path, story)
-
-
-@pytest.mark.parametrize("kind", sorted(REFUSED))
-def test_every_other_documented_action_says_why_it_does_not_start(tmp_path: Path, kind: str):
-    with pytest.raises(Unsupported, match=re.escape(REFUSED[kind])):
-        World(tmp_path).rule("r", "SELECT * FROM 'a'", {kind: {}})

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from local_cloud.gateway import topics as gateway_topics
 from local_cloud.rule_sql import (
     NO_OUTPUT,
     UNDEFINED,
@@ -139,6 +141,17 @@ def test_topic_limits() -> None:
     assert "7" in str(filter_fault("a/b/c/d/e/f/g/h/i"))
     assert "256" in str(filter_fault("x" * 257))
     assert topic_matches("+/+", "a/") and topic_matches("#", "a") and not topic_matches("+", "$aws")
+
+
+LEVELS = st.sampled_from(["a", "b", "$aws", "", "+", "#"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(LEVELS, min_size=1, max_size=4).map("/".join), st.lists(LEVELS, min_size=1, max_size=4).map("/".join))
+def test_rules_and_subscribers_of_the_gateway_read_a_filter_alike(topic_filter: str, topic: str) -> None:
+    assert (filter_fault(topic_filter) is None) == gateway_topics.is_topic_filter(topic_filter)
+    if gateway_topics.is_topic_filter(topic_filter) and gateway_topics.is_topic_name(topic):
+        assert topic_matches(topic_filter, topic) == gateway_topics.matches(topic_filter, topic, False)
 
 
 def test_a_rule_that_does_not_fire_gives_no_output_and_undefined_an_empty_payload() -> None:
@@ -333,17 +346,21 @@ def test_ints_of_34_digits_are_exact(left: int, right: int) -> None:
     assert evaluate(sql, {}) == [left, left == right, left < right, rest]
 
 
-def test_a_batch_is_evaluated_well_under_a_millisecond() -> None:
+def test_a_batch_costs_little_more_than_reading_and_writing_its_json() -> None:
     columns = {"v": 1, "id": "0" * 24, "t": [1700000000000 + i for i in range(140)]}
     columns |= {"sensor1": [20 + i / 100 for i in range(140)], "sensor2": [0.5 + i / 10000 for i in range(140)]}
     payload = json.dumps(columns).encode()
     assert 4000 < len(payload) < 6000
     statement = compile_statement("SELECT *, clientid() AS site FROM 'a' WHERE clientid() = 'site-1'")
 
-    def once() -> float:
-        start = time.perf_counter()
-        to_payload(statement.evaluate(Message("a", payload, client_id="site-1")))
-        return time.perf_counter() - start
+    def best_s(call: Callable[[], object]) -> float:
+        """Of many: other processes share the machine."""
+        found_s = []
+        for _ in range(50):
+            start_s = time.perf_counter()
+            call()
+            found_s.append(time.perf_counter() - start_s)
+        return min(found_s)
 
-    # The best of many: other processes share the machine.
-    assert min(once() for _ in range(50)) < 0.001
+    evaluated_s = best_s(lambda: to_payload(statement.evaluate(Message("a", payload, client_id="site-1"))))
+    assert evaluated_s < 10 * best_s(lambda: json.dumps(json.loads(payload)))  # about 1.5 times

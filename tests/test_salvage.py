@@ -1,5 +1,4 @@
 """A damaged outbox: set aside, what can be read of it carried over, the loss counted. Real files, really damaged."""
-import logging
 import random
 import shutil
 import sqlite3
@@ -11,81 +10,17 @@ from typing import Any
 
 import pytest
 
-from contract import batch
-from edge_bridge import salvage, salvage_tables
+from edge_bridge import salvage_tables
 from edge_bridge.counters import Counters
-from edge_bridge.outbox import Intake, Outbox
-from edge_bridge.rows import ANOMALY, Rows
+from edge_bridge.rows import EVERY_ID, Rows
 from edge_bridge.salvage import open_store
-from edge_bridge.schema import DamagedOutbox, Store, StoreError, marker_path
-from edge_bridge.shipments import BACKFILL, Shipments
-from tests.bridge_rig import BridgeProcess, Cloud, free_port, until
-from tests.test_outbox import Parts, classified
+from edge_bridge.schema import StoreError
+from edge_bridge.store import DamagedOutbox, Store, marker_path
+from tests.bridge_rig import ROOT, BridgeProcess, Cloud, free_port, until
+from tests.outbox_rig import Parts
+from tests.salvage_rig import PAGE, Reopened, filled, one_row, overwrite, pages_of
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = 4096
 SEED = 20261122
-
-
-def filled(path: Path, rows: int = 3000, sealed: int = 400) -> dict[str, bytes]:
-    """An outbox with some of everything, closed; {name: bytes} of its sealed messages."""
-    parts = Parts(path, scoring=True)
-    for start in range(0, sealed, 100):
-        parts.commit(*[(f"d{i % 3}", start + i) for i in range(100)])
-        parts.rows.mark(parts.outbox.next_id - 1, {}, [], {})
-        parts.packer.seal_rows(BACKFILL, everything=True)
-    parts.outbox.turns.take("pi", "spool", 7, 7)
-    for start in range(sealed, sealed + rows, 500):
-        parts.commit(*[(f"d{i % 3}", start + i) for i in range(min(500, sealed + rows - start))])
-    intake = Intake()
-    intake.dead_letters.append((1, "broken JSON", "", '["sensor/data"]', 3, b"{x}"))
-    parts.outbox.commit(intake)
-    [first, *_] = parts.rows.unscored(1)
-    parts.rows.mark(first.id, {first.id: ANOMALY}, [(first.id, "d0", classified(first))], {("d0", "sensor2"): "{}"})
-    bytes_of = {s.name: parts.shipments.sealed(s) for s in parts.shipments.all()}
-    parts.store.close()
-    return bytes_of
-
-
-class Reopened:
-    """The outbox after `open_store`."""
-
-    def __init__(self, path: Path) -> None:
-        self.store = open_store(str(path))
-        self.counters = Counters(self.store)
-        self.rows = Rows(self.store, self.counters, scoring=True)
-        self.shipments = Shipments(self.store, self.counters, 5.0)
-        self.outbox = Outbox(self.store, self.counters)
-
-    def values(self) -> list[int]:
-        """sensor2 of each row that waits, and of each sealed one."""
-        import json
-        found = [int(json.loads(row.payload)["sensor2"]) for row in self.rows.read("readings", 0, 1 << 62, 1 << 30)]
-        for shipment in self.shipments.all():
-            if shipment.route == "readings":
-                for series in batch.read(self.shipments.sealed(shipment)).series:
-                    found += [int(row.values["sensor2"]) for row in batch.unpack(series)]
-        return sorted(found)
-
-    def in_the_ledger(self) -> int:
-        """Committed, but neither delivered, lost nor waiting: must be 0."""
-        now = self.store.witness.now
-        held = sum(self.rows.waiting(route) for route in ("readings", "events"))
-        held += sum(sum(s.counts.values()) for s in self.shipments.all() if s.route != "alerts")
-        return now.rows - now.gone - held
-
-
-def pages_of(path: Path, table: str) -> list[int]:
-    """Numbers of the leaf pages of a table, told by their first byte and, for readings, by what stands in them."""
-    raw = path.read_bytes()
-    return [n for n in range(2, len(raw) // PAGE + 1) if raw[(n - 1) * PAGE] == 13
-            and (b'"sensor2": ' in raw[(n - 1) * PAGE:n * PAGE]) == (table == "readings")]
-
-
-def overwrite(path: Path, page: int, offset: int = 0, noise: bytes = b"\xff" * 64) -> None:
-    with path.open("r+b") as file:
-        file.seek((page - 1) * PAGE + offset)
-        file.write(noise)
 
 
 def test_pages_of_rows_are_destroyed_and_the_rest_is_recovered(tmp_path: Path, caplog: Any) -> None:
@@ -98,7 +33,7 @@ def test_pages_of_rows_are_destroyed_and_the_rest_is_recovered(tmp_path: Path, c
     store = open_store(str(path))  # the small tables can be read: the damage is not seen yet
     rows = Rows(store, Counters(store), scoring=True)
     with pytest.raises(DamagedOutbox, match="Start it again"):
-        rows.read("readings", 0, 1 << 62, 1 << 30)
+        rows.read("readings", 0, EVERY_ID, 1 << 30)
     store.close()
     assert marker_path(str(path)).exists()
     caplog.clear()
@@ -139,18 +74,11 @@ def test_noise_anywhere_neither_stops_nor_invents(tmp_path: Path, seed: int) -> 
         assert again.in_the_ledger() == 0
         for shipment in again.shipments.all():
             assert bytes_of[shipment.name] == again.shipments.sealed(shipment)
-        again.outbox.commit(_one_row())
-        assert again.rows.waiting("readings") == len(again.rows.read("readings", 0, 1 << 62, 1 << 30))
+        again.outbox.commit(one_row())
+        assert again.rows.waiting("readings") == len(again.rows.read("readings", 0, EVERY_ID, 1 << 30))
         assert again.rows.waiting("readings") > 500
     finally:
         again.store.close()
-
-
-def _one_row() -> Intake:
-    intake = Intake()
-    intake.rows["readings"].append(("d0", 1, b'{"timestamp": 1, "sensor2": 1}', None))
-    intake.counts["", "readings_in"] += 1
-    return intake
 
 
 def zero_length(path: Path) -> None:
@@ -181,7 +109,7 @@ def test_a_file_that_is_hardly_there_is_set_aside_and_the_loss_told(tmp_path: Pa
         assert again.counters.value("", "lost") == 3400 - len(again.values()) > 0
         assert again.counters.value("", "salvages") == 1 and "is set aside as" in caplog.text
         assert (tmp_path / "outbox.db.corrupt-1").read_bytes() == damaged
-        again.outbox.commit(_one_row())
+        again.outbox.commit(one_row())
     finally:
         again.store.close()
 
@@ -194,74 +122,20 @@ def test_a_new_file_of_no_bytes_is_a_new_outbox(tmp_path: Path) -> None:
     again.store.close()
 
 
-def test_a_cut_off_log_keeps_what_came_before_and_the_rest_is_counted(tmp_path: Path, caplog: Any) -> None:
+def test_a_camera_goes_on_counting_though_the_last_numbers_were_lost(tmp_path: Path) -> None:
+    """With a clock at 1970, nothing else keeps a number from being given twice."""
     path = tmp_path / "outbox.db"
     parts = Parts(path)
-    for start in range(0, 600, 100):
-        parts.commit(*[("a", start + i) for i in range(100)])
-    for tail in ("", "-wal", ".lock"):  # as a killed process leaves them
-        shutil.copy(f"{path}{tail}", tmp_path / f"killed.db{tail}")
+    for _ in range(3):
+        parts.outbox.commit(one_row("events"))
+    number = parts.rows.read("events", 0, EVERY_ID, 9)[-1].number
+    [(page,)] = parts.store.read().execute("SELECT rootpage FROM sqlite_master WHERE name = 'devices'").fetchall()
     parts.store.close()
-    killed = tmp_path / "killed.db"
-    wal = Path(f"{killed}-wal")
-    wal.write_bytes(wal.read_bytes()[:wal.stat().st_size * 2 // 3])
-    again = Reopened(killed)
-    try:
-        kept = len(again.values())
-        assert 0 < kept < 600 and again.values() == list(range(kept)), "whole commits, from the first on"
-        assert again.counters.value("", "lost") == 600 - kept and "its log was cut off" in caplog.text
-        assert again.in_the_ledger() == 0
-    finally:
-        again.store.close()
-    caplog.clear()
-    once_more = Reopened(killed)
-    assert once_more.counters.value("", "lost") == 600 - kept and caplog.text == "", "told and counted once"
-    once_more.store.close()
-
-
-def test_an_older_copy_loses_nothing_it_holds_and_what_may_come_twice_is_counted(tmp_path: Path, caplog: Any) -> None:
-    """The receiver's view: by (device, number), with the id of the message that brought it."""
-    path, received = tmp_path / "outbox.db", {}
-    parts = Parts(path)
-
-    def deliver(some: Any) -> None:
-        for shipment in some.shipments.all():
-            sealed = some.shipments.sealed(shipment)
-            for series in batch.read(sealed).series:
-                for row in batch.unpack(series):
-                    received.setdefault((series["device"], row.number), set()).add(shipment.name)
-            some.shipments.delivered([shipment.name])
-
-    parts.commit(*[("a", i) for i in range(100)])
-    parts.packer.seal_rows(BACKFILL, everything=True)
-    parts.commit(*[("a", i) for i in range(100, 150)], *[("b", i) for i in range(30)])
-    with parts.store.write() as db:
-        assert db.execute("SELECT count(*) FROM readings").fetchone() == (80,)
-    for tail in ("", "-wal"):
-        shutil.copy(f"{path}{tail}", tmp_path / f"copy.db{tail}")
-    parts.packer.seal_rows(BACKFILL, everything=True)
-    parts.commit(*[("a", i) for i in range(150, 160)])
-    parts.packer.seal_rows(BACKFILL, everything=True)
-    deliver(parts)
-    parts.store.close()
-    for tail in ("-wal", "-shm", ""):
-        path.with_name(path.name + tail).unlink(missing_ok=True)
-    for tail in ("", "-wal"):
-        shutil.copy(tmp_path / f"copy.db{tail}", f"{path}{tail}")
-    again = Reopened(path)
-    try:
-        assert again.values() == sorted([*range(150), *range(30)]), "all that the copy holds"
-        assert again.counters.total("possible_duplicates") == 80 and "restored from a copy" in caplog.text
-        assert (again.counters.value("a", "possible_duplicates"), again.counters.value("b", "possible_duplicates")) == (
-            50, 30)
-        assert again.counters.value("", "lost") == 0, "what came later was delivered"
-        restored = Parts.__new__(Parts)
-        restored.shipments = again.shipments
-        deliver(restored)
-        assert all(len(names) == 1 for (device, number), names in received.items()), "sealed in the copy: the same ids"
-        assert again.in_the_ledger() == 0
-    finally:
-        again.store.close()
+    overwrite(path, page)
+    again = Reopened(path, now_s=10.0)
+    again.outbox.commit(one_row("events"))
+    assert [row.number for row in again.rows.read("events", 0, EVERY_ID, 9)][-2:] == [number, number + 1]
+    again.store.close()
 
 
 def test_damage_met_by_a_write_stops_too_and_other_faults_do_not(tmp_path: Path) -> None:
@@ -292,7 +166,7 @@ def test_a_newer_schema_is_not_salvaged(tmp_path: Path) -> None:
 KILLER = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-from edge_bridge import salvage, schema
+from edge_bridge import salvage, store
 left = int(sys.argv[2])
 def counted(function):
     def call(*arguments, **named):
@@ -304,8 +178,8 @@ def counted(function):
     return call
 os.replace = counted(os.replace)
 salvage.sync_directory = counted(salvage.sync_directory)
-schema._Connection.execute = counted(schema._Connection.execute)
-schema._Connection.executemany = counted(schema._Connection.executemany)
+store._Connection.execute = counted(store._Connection.execute)
+store._Connection.executemany = counted(store._Connection.executemany)
 salvage.open_store(sys.argv[1]).close()
 """
 
@@ -363,4 +237,3 @@ def test_the_parts_are_those_of_the_schema(tmp_path: Path) -> None:
     tables = {row[0] for row in store.read().execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
     assert tables == {*salvage_tables._BY_ID, *salvage_tables._BY_NAME}
     store.close()
-    assert salvage.__doc__ and logging.getLogger("edge_bridge.salvage")

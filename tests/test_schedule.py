@@ -25,13 +25,19 @@ class Functions:
         name = name.rpartition(":")[2]
         return Function(self, name) if name in self.events else None
 
+    def existing(self, where: str, name: str) -> Any:
+        found = self.by_name(name)
+        if found is None:
+            raise DeployError(f"{where}: {name} is no function of this deployment")
+        return found
+
 
 class Function:
     def __init__(self, functions: Functions, name: str) -> None:
-        self._functions, self._name = functions, name
+        self._functions, self.name = functions, name
 
     async def invoke_async(self, event: dict[str, Any] | bytes) -> str:
-        self._functions.events[self._name].append(json.loads(event) if isinstance(event, bytes) else event)
+        self._functions.events[self.name].append(json.loads(event) if isinstance(event, bytes) else event)
         self._functions.called.set()
         return "id"
 
@@ -49,6 +55,8 @@ def seconds(text: str) -> float:
     ("cron(*/15 * * * ? *)", "2026-11-22 10:14:59", "2026-11-22 10:15"),
     ("cron(5/20 8-9 ? * 2-6 *)", "2026-11-20 09:46", "2026-11-23 08:05"),  # Friday to Monday
     ("cron(0 0 1,15 * ? *)", "2026-11-15 00:00", "2026-12-01 00:00"),
+    ("cron(0 18,6 * * ? *)", "2026-11-22 06:00", "2026-11-22 18:00"),
+    ("cron(0 0 29 2 ? *)", "2026-11-22 00:00", "2028-02-29 00:00"),
     ("cron(59 23 31 12 ? 2026)", "2026-11-22 00:00", "2026-12-31 23:59")))
 def test_the_next_time(expression: str, after: str, following: str) -> None:
     assert read_schedule(expression)(seconds(after)) == seconds(following)
@@ -65,9 +73,29 @@ def test_a_faulty_expression_is_refused(expression: str, fault: type[Exception],
     assert words in str(caught.value)
 
 
-def test_a_moment_that_never_comes_is_refused() -> None:
-    with pytest.raises(DeployError, match="no moment of the coming year"):
-        read_schedule("cron(0 0 30 2 ? *)")(seconds("2026-11-22 00:00"))
+@pytest.mark.parametrize("expression", ("cron(0 0 30 2 ? *)", "cron(0 0 1 1 ? 2020)"))
+def test_a_moment_that_never_comes_is_refused(expression: str) -> None:
+    schedules = Schedules(ACCOUNT, REGION, Functions("watch"))  # type: ignore[arg-type]
+    with pytest.raises(DeployError, match="it names no moment to come"):
+        schedules.add("never", "arn", expression, [("watch", None)], True)
+    assert schedules.names() == []
+
+
+def test_a_schedule_ends_with_its_last_moment(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    async def run() -> None:
+        functions = Functions("watch")
+        schedules = Schedules(ACCOUNT, REGION, functions,  # type: ignore[arg-type]
+                              clock=lambda: seconds("2026-12-31 23:58:59.990"))
+        schedules.add("last", "arn", "cron(59 23 31 12 ? 2026)", [("watch", None)], True)
+        task = schedules.rule("last").task
+        assert task is not None
+        await asyncio.wait_for(task, 30)
+        assert len(functions.events["watch"]) == 1
+        assert schedules.describe()["last"]["next"] is None and "for the last time" in caplog.text
+        await schedules.close()
+    asyncio.run(run())
 
 
 def test_its_time_invokes_every_target_with_the_documented_event() -> None:

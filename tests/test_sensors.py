@@ -134,6 +134,26 @@ def test_a_function_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             sensors.open_sensor("my_sensor_for_test:" + name)()
 
 
+def test_a_float_of_another_library_is_a_number_all_the_same() -> None:
+    class Float64(float):
+        """As NumPy 2 shows its own."""
+
+        def __repr__(self) -> str:
+            return f"np.float64({float(self)})"
+
+    assert sensors.exact({"sensor2": Float64(0.1)}) == {"sensor2": Decimal("0.1")}
+
+
+def test_an_input_that_cannot_be_read_is_said_and_ends_the_run(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    read = sensors.from_lines(descriptor)
+    with pytest.raises(sensors.SensorError, match="stdin cannot be read"):
+        read()
+    with pytest.raises(EOFError):
+        read()
+    os.close(descriptor)
+
+
 @pytest.mark.parametrize("name", ["no_such_module_here:read", "os:no_such_function", "thermometer"])
 def test_an_unknown_sensor_is_refused(name: str) -> None:
     with pytest.raises(sensors.SensorError, match=r"expected .*module:function"):

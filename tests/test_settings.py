@@ -8,8 +8,7 @@ import pytest
 from contract import topics
 from edge_bridge import settings
 from edge_bridge.settings import SettingsError
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.bridge_rig import ROOT
 
 
 @pytest.fixture
@@ -40,6 +39,24 @@ def test_values_are_read_by_their_kind(environment: dict[str, str]) -> None:
         chosen.thing = "another"
 
 
+@pytest.mark.parametrize(("name", "text", "value"), [
+    ("RETENTION_BYTES", "2M", 2 * 1024 ** 2), ("RETENTION_BYTES", "1048576", 1024 ** 2),
+    ("RETENTION_DAYS", "0.5", 43_200), ("CARBON_MAX_AGE", "2", 7200), ("METRICS_PORT", "", 0), ("METRICS_PORT", "0", 0),
+    ("SHADOW", "OFF", False), ("SCORED_FIELDS", "", ()), ("DEVICE_ID", " pi-1 ", "pi-1"),
+    ("KEEP_ALIVE", "65535", 65_535)])
+def test_each_kind_of_text_becomes_what_it_means(environment: dict[str, str], name: str, text: str,
+                                                 value: object) -> None:
+    assert getattr(settings.load({**environment, name: text}), name.lower()) == value
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("RETENTION_BYTES", "1023K"), ("RETENTION_BYTES", "4T"), ("RETENTION_DAYS", "0"), ("MQTT_PORT", "0"),
+    ("BATCH_AGE", "-1"), ("BATCH_AGE", "1e9"), ("FULL", "Stop"), ("METRICS_PORT", "65536")])
+def test_what_is_none_of_its_kind_is_refused(environment: dict[str, str], name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is '{text}'; expected"):
+        settings.load({**environment, name: text})
+
+
 def test_all_faults_come_together(environment: dict[str, str]) -> None:
     with pytest.raises(SettingsError) as caught:
         settings.load({**environment, "MQTT_PORT": "70000", "BATCH_AGE": "soon", "ALERTS": "some", "RECEIPTS": "maybe",
@@ -62,10 +79,32 @@ def test_contradictions_and_missing_files_come_together(tmp_path: Path) -> None:
 
 def test_two_certificates_are_not_guessed_between(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "second.crt").write_text("x")
-    with pytest.raises(SettingsError, match="CERTIFICATE: no file"):
+    with pytest.raises(SettingsError) as caught:
         settings.load(environment)
+    assert caught.value.faults == [f"CERTIFICATE: no file is named, and {tmp_path}/*.crt are several (device.crt, "
+                                   "second.crt); set CERTIFICATE to one of them"]
     chosen = settings.load({**environment, "CERTIFICATE": str(tmp_path / "second.crt")})
     assert chosen.certificate.endswith("second.crt")
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), [
+    ("OUTBOX", "", "expected the path of a file"), ("DEVICE_ID", "a/b", "expected a device's name"),
+    ("DEVICE_ID", "", "expected a device's name"), ("DEVICE_ID", "x" * 129, "expected a device's name"),
+    ("MQTT_CLIENT_ID", "", "expected a name"), ("KAFKA_TOPIC", "", "expected a name"),
+    ("KAFKA_GROUP", "", "expected a name"), ("KEEP_ALIVE", "65536", "up to 65535")])
+def test_what_would_fail_or_lose_readings_later_ends_the_start(environment: dict[str, str], name: str, text: str,
+                                                               expected: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.load({**environment, name: text})
+    [fault] = caught.value.faults
+    assert fault.startswith(f"{name} is {text!r}; expected") and expected in fault
+
+
+def test_names_for_a_source_that_is_off_may_be_empty(environment: dict[str, str]) -> None:
+    off = {"MQTT_BROKER": "", "MQTT_CLIENT_ID": ""}
+    assert settings.load({**environment, **off}).mqtt_client_id == ""
+    off = {"BOOTSTRAP_SERVERS": "", "KAFKA_GROUP": "", "KAFKA_TOPIC": ""}
+    assert settings.load({**environment, **off}).kafka_group == ""
 
 
 def test_help_explains_every_setting() -> None:

@@ -3,11 +3,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from edge_bridge.events import ASIDE, Acked, Connected, Disconnected, Event, Received, Send, Subscribe, Subscribed
+from edge_bridge.connection import ASIDE, Acked, Connected, Disconnected, Event, Received, Send, Subscribe, Subscribed
 from edge_bridge.pacing import PUBLISHES_PER_S, Budget
 from tests.bridge_rig import until
-from tests.test_uplink import Line
-from tests.test_uplink import line as line
+from tests.uplink_rig import Line
+from tests.uplink_rig import line as line
 
 TOPIC = "$aws/things/T/shadow/name/bridge/update"
 

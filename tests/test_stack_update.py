@@ -1,5 +1,8 @@
 """A deployed stack and other parameters: what appears, changes, is replaced, goes; and that a fault takes all back."""
+
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,13 +14,16 @@ from local_cloud.cloudformation_api import CloudFormationApi
 from local_cloud.deployer import Deployer
 from local_cloud.errors import DeployError, Unsupported
 from local_cloud.http_wire import Request
+from tests.deployer_rig import QUEUE, RecordedServices, deploy, stack
 from tests.gateway_rig import make_csr
-from tests.test_deployer import QUEUE, RecordedServices, deploy, services, stack
-
-__all__ = ["services"]  # the fixture
 
 ONE, TWO = (make_csr(ec.generate_private_key(ec.SECP256R1())) for _ in range(2))
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}
+
+
+@pytest.fixture()
+def services(tmp_path: Path) -> RecordedServices:
+    return RecordedServices(tmp_path)
 
 
 def slot(name: str) -> dict[str, Any]:
@@ -136,12 +142,15 @@ def parameters(**given: str | None) -> dict[str, str]:
 def test_the_api_updates_describes_and_says_why_not(services: RecordedServices) -> None:
     client = Client(deploy(services, devices(), S={"A": ONE}))
     same = {"StackName": "S", "UsePreviousTemplate": "true"}
-    assert "<StackStatus>CREATE_COMPLETE</StackStatus>" in client.ask("DescribeStacks", StackName="S")[1]
+    first = client.ask("DescribeStacks", StackName="S")[1]
+    assert "<StackStatus>CREATE_COMPLETE</StackStatus>" in first
     status, text = client.ask("UpdateStack", **same, **parameters(A=None, B=TWO, Status=None, Name=None))
     stack_id = text.partition("<StackId>")[2].partition("</StackId>")[0]
     assert status == 200 and stack_id.startswith("arn:aws:cloudformation:eu-north-1:123456789012:stack/S/")
     described = client.ask("DescribeStacks", StackName=stack_id)[1]
     assert "<StackStatus>UPDATE_COMPLETE</StackStatus>" in described and "<OutputKey>BId</OutputKey>" in described
+    made_at = re.search("<CreationTime>[^<]+</CreationTime>", first)
+    assert made_at is not None and made_at[0] in described, "a stack is made once, however often it is asked for"
     assert client.ask("UpdateStack", **same, **parameters(A=None, B=None, Status=None, Name=None)) == (
         400, client.ask("UpdateStack", **same, **parameters(A=None, B=None))[1])
     status, text = client.ask("UpdateStack", **same, **parameters(A=None, B="<no request>"))

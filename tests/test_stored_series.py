@@ -6,8 +6,9 @@ import pytest
 from boto3.dynamodb.types import Binary
 
 from contract import batch, numbers
-from lambdas import table
-from tests.cloud_tables import SITE, aggregated, by_rule, cloud, items, persisted, row, sealed
+from lambdas import table, table_items
+from tests.cloud_tables import aggregated, cloud, items, persisted
+from tests.messages import SITE, by_rule, row, sealed
 
 ROWS = [row(n, {"sensor1": f"{20 + n % 7 / 100:.2f}", "sensor2": "0.5012"}) for n in range(100)]
 SERIES = numbers.loads(batch.pack("pi-1", ROWS))
@@ -36,19 +37,19 @@ def test_it_is_the_same_each_time() -> None:
 def test_the_table_holds_it_and_gives_it_back() -> None:
     persisted(by_rule(sealed("readings", {"pi-1": ROWS})))
     [item] = items("readings")
-    assert isinstance(item["series"], Binary) and table.rows_of(item) == ROWS
+    assert isinstance(item["series"], Binary) and table_items.rows_of(item) == ROWS
 
 
 def test_an_item_of_before_is_read_as_well() -> None:
-    item = table.readings_item(SITE, "0" * 24, SERIES) | {"series": numbers.dumps(SERIES)}
-    assert table.rows_of(table.from_attributes(table.to_attributes(item))) == ROWS
+    item = table_items.readings_item(SITE, "0" * 24, SERIES) | {"series": numbers.dumps(SERIES)}
+    assert table_items.rows_of(table.from_attributes(table.to_attributes(item))) == ROWS
 
 
 def test_a_stream_record_carries_it_as_base64_text() -> None:
     """boto3 hands bytes over, Lambda's event has text."""
-    held = table.to_attributes(table.readings_item(SITE, "0" * 24, SERIES))
+    held = table.to_attributes(table_items.readings_item(SITE, "0" * 24, SERIES))
     held["series"] = {"B": base64.b64encode(held["series"]["B"]).decode()}
-    assert table.rows_of(table.from_attributes(held)) == ROWS
+    assert table_items.rows_of(table.from_attributes(held)) == ROWS
     record = {"eventName": "INSERT", "dynamodb": {"SequenceNumber": "1", "NewImage": held,
                                                   "Keys": {key: held[key] for key in ("pk", "sk")}}}
     assert aggregated([record]) == {"batchItemFailures": []}

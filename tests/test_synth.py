@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import aws_cli
+from deploy import aws_cli, npm
 from tests.synthesized import PARTS, ROOT, flags
 
 # The CLI looks for AWS credentials of its own accord; here it must find none, and must not ask an EC2 address for them.
@@ -30,8 +30,8 @@ def by_app(out: Path, environment: dict[str, str]) -> dict[str, bytes]:
 
 def by_cli(out: Path, *options: str) -> dict[str, bytes]:
     try:
-        cli = aws_cli.install_cli()
-    except aws_cli.CliFault as fault:
+        cli = npm.installed(aws_cli.CLI_FOLDER, "aws-cdk") / "bin" / "cdk"
+    except npm.NpmFault as fault:
         pytest.skip(f"the CDK CLI cannot be installed here: {fault}")
     log = out.with_suffix(".log")
     with open(log, "w") as file:

@@ -1,9 +1,9 @@
-"""table.py: keys that sort, items in and out of DynamoDB's form, reading page by page, no AWS needed to import."""
+"""table.py and table_*.py: keys that sort, items in and out of DynamoDB's form, reading page by page, no AWS needed to
+import."""
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
@@ -13,15 +13,9 @@ from hypothesis import strategies as st
 from contract import batch, numbers
 from contract.errors import BadPayload
 from contract.rollups import Total
-from lambdas import table, table_rollups
-from tests.cloud_tables import EXAMPLES, SITE, T0_MS, anomaly, cloud, event, row
+from lambdas import table, table_delivery, table_items, table_rollups
+from tests.messages import EXAMPLES, SITE, T0_MS, anomaly, event, row
 from tests.number_strategies import exact_numbers
-
-
-@pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with cloud(monkeypatch):
-        yield
 
 
 @given(st.dictionaries(st.text(min_size=1), exact_numbers | st.text() | st.booleans() | st.lists(exact_numbers)))
@@ -31,9 +25,9 @@ def test_an_item_survives_dynamodbs_form(item: dict[str, object]) -> None:
 
 @given(st.lists(st.integers(0, 10 ** 17 - 1), min_size=2, max_size=5, unique=True))
 def test_sort_keys_sort_by_receive_number(received: list[int]) -> None:
-    readings = {n: table.readings_item("s", "0" * 24, {**_series(), "number": n})["sk"] for n in received}
+    readings = {n: table_items.readings_item("s", "0" * 24, {**_series(), "number": n})["sk"] for n in received}
     assert sorted(readings.values()) == [readings[n] for n in sorted(received)]
-    alerts = {n: table.alert_item("s", "d", "0" * 24, anomaly(1, "1", number=n))["sk"] for n in received}
+    alerts = {n: table_items.alert_item("s", "d", "0" * 24, anomaly(1, "1", number=n))["sk"] for n in received}
     assert sorted(alerts.values()) == [alerts[n] for n in sorted(received)]
 
 
@@ -49,9 +43,9 @@ def test_minutes_and_days_are_utc() -> None:
 
 @pytest.mark.parametrize("device", ("a#b", "", "a/b", None))
 def test_a_device_that_would_break_the_keys_is_refused(device: str) -> None:
-    for make in (lambda: table.readings_item("s", "0" * 24, {**_series(), "device": device}),
-                 lambda: table.event_item("s", device, event(1, 1)),
-                 lambda: table.alert_item("s", device, "0" * 24, anomaly(1, "1"))):
+    for make in (lambda: table_items.readings_item("s", "0" * 24, {**_series(), "device": device}),
+                 lambda: table_items.event_item("s", device, event(1, 1)),
+                 lambda: table_items.alert_item("s", device, "0" * 24, anomaly(1, "1"))):
         with pytest.raises(BadPayload, match="bad device id"):
             make()
 
@@ -60,7 +54,7 @@ def test_a_device_that_would_break_the_keys_is_refused(device: str) -> None:
     (None, "0" * 24), ("", "0" * 24), (7, "0" * 24), ("s", None), ("s", "pk"), ("s", "0" * 23), ("s", "0" * 24 + "\n")))
 def test_a_message_without_a_site_or_a_proper_id_is_refused(site: object, message_id: object) -> None:
     with pytest.raises(BadPayload):
-        table.check_origin(site, message_id)
+        table_delivery.check_origin(site, message_id)
 
 
 def test_entries_of_a_minute_are_summed() -> None:
@@ -94,17 +88,17 @@ def test_one_key_twice_in_a_call_is_put_once(tables: None) -> None:
 
 def test_an_event_item_gives_its_row_back() -> None:
     one = event(5, 3, extra={"zone": "gate", "box": [Decimal("0.10"), 2]}, timestamp="2026-11-22T07:24:00Z")
-    item = table.from_attributes(table.to_attributes(table.event_item(SITE, "camera-01", one)))
-    assert table.rows_of(item) == [one._replace(kafka=None)]
+    item = table.from_attributes(table.to_attributes(table_items.event_item(SITE, "camera-01", one)))
+    assert table_items.rows_of(item) == [one._replace(kafka=None)]
 
 
 def test_a_readings_item_gives_its_rows_back() -> None:
     [series, _] = batch.read((EXAMPLES / "batch_readings.json").read_text()).series
-    item = table.readings_item(SITE, "0" * 24, series)
-    assert table.rows_of(table.from_attributes(table.to_attributes(item))) == batch.unpack(series)
+    item = table_items.readings_item(SITE, "0" * 24, series)
+    assert table_items.rows_of(table.from_attributes(table.to_attributes(item))) == batch.unpack(series)
 
 
-@pytest.mark.parametrize("function", ("persist", "aggregate", "alert", "api"))
+@pytest.mark.parametrize("function", ("aggregate", "alert", "api", "hours", "persist", "status", "watch"))
 def test_a_function_can_be_imported_without_environment_or_aws(function: str) -> None:
     code = (f"import sys, lambdas.{function} as f; assert callable(f.handler); from lambdas import table; "
             "assert not table.CLIENTS; "

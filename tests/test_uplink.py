@@ -1,82 +1,32 @@
 """The uplink over a loopback connection and a real outbox: what is sent, sent again, and forgotten, and when."""
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+import math
+import sqlite3
+import threading
+from collections.abc import Callable
 
 import pytest
 
 from contract import numbers, topics
+from contract.batch import ANOMALY
 from edge_bridge import alarms
 from edge_bridge import uplink as uplink_module
-from edge_bridge.alarms import Alarms
 from edge_bridge.certificates import Identity
-from edge_bridge.events import Disconnected, Received
-from edge_bridge.loopback import LoopbackConnection
-from edge_bridge.pacing import Bucket, full_jitter_s
-from edge_bridge.receipts import Receipts
-from edge_bridge.rows import ANOMALY
+from edge_bridge.connection import ASIDE, Acked, Connected, Disconnected, Received, Send
 from edge_bridge.shipments import BACKFILL, LIVE, SENT
-from edge_bridge.uplink import Options, Uplink
-from tests.bridge_rig import until
-from tests.test_outbox import Parts, classified
-
-TOPICS = {"readings": "$aws/rules/edgecloud_readings/T", "events": "$aws/rules/edgecloud_events/T",
-          "alerts": topics.ALERTS}
-
-
-class Line:
-    """An outbox, an uplink and a loopback connection."""
-
-    def __init__(self, path: Path, receipt_timeout_s: float = 60.0, receipts: bool = True, scoring: bool = False,
-                 **connection: Any) -> None:
-        self.parts = Parts(path, scoring, now_s=time.time())
-        self.alarms, self.took, self.ahead_s = Alarms(), list[tuple[str, float]](), 0.0
-        self.connection = LoopbackConnection("T", **connection)
-        self.uplink = Uplink(self.connection, self.parts.shipments, self.parts.packer, self.parts.live,
-                             Options("T", TOPICS, receipts, receipt_timeout_s), raise_to=self.alarms,
-                             observe=lambda what, seconds: self.took.append((what, seconds)),
-                             now_s=lambda: time.time() + self.ahead_s)
-        self.uplink.start()
-
-    def commit(self, *values: float) -> None:
-        """Commit readings that are old enough to be sealed now."""
-        self.parts.now_s = time.time() - 11
-        self.parts.commit(*[("a", value) for value in values])
-        self.parts.now_s = time.time()
-
-    def sent_bytes(self) -> dict[str, set[bytes]]:
-        """{token: the different bytes it was sent with}."""
-        found: dict[str, set[bytes]] = {}
-        for _, payload, token in list(self.connection.published):
-            found.setdefault(token, set()).add(payload)
-        return found
-
-    def delivered(self) -> int:
-        return self.parts.counters.total("delivered")
-
-    def close(self) -> None:
-        self.uplink.stop(0.0)
-        self.parts.store.close()
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Callable[..., Line]]:
-    lines: list[Line] = []
-
-    def make(**options: Any) -> Line:
-        lines.append(Line(tmp_path / f"{len(lines)}.db", **options))
-        return lines[-1]
-    yield make
-    for one in lines:
-        one.close()
+from tests.bridge_rig import DEADLINE_S, until
+from tests.outbox_rig import classified
+from tests.uplink_rig import TOPICS, Line
+from tests.uplink_rig import line as line
 
 
 def test_nothing_is_sealed_or_sent_before_there_is_a_connection(line: Callable[..., Line]) -> None:
     one = line()
     one.commit(1, 2, 3)
-    one.uplink.wake()
-    time.sleep(0.1)
+    refusals = list[object]()
+    one.uplink.attach(refusals.append)
+    for turn in range(1, 4):  # of the uplink's thread: it answers, then looks what it may seal and send
+        one.uplink.ask(Send("a", b"b", f"{ASIDE}x"))
+        until(lambda turn=turn: len(refusals) == turn, "a refusal")
     assert one.connection.tokens() == [] and one.parts.rows.waiting("readings") == 3
     one.connection.connect()
     until(lambda: one.delivered() == 3, "delivery")
@@ -198,7 +148,7 @@ def test_latencies_are_those_of_the_last_publish_and_of_the_first(line: Callable
     one.connection.connect()
     one.commit(1)
     [token] = until(one.connection.tokens, "a publish")
-    time.sleep(0.3)
+    one.passed_s += 0.3
     one.connection.answer(token, "QUOTA_EXCEEDED")
     until(lambda: len(one.connection.tokens()) == 2, "another try")
     one.connection.answer(token)
@@ -224,33 +174,16 @@ def test_missing_receipts_raise_an_alarm_until_they_come(line: Callable[..., Lin
     until(lambda: not one.alarms.up() and one.uplink.figures.receipts_overdue == 0, "the alarm to be over")
 
 
-def test_a_late_receipt_is_waited_for_while_those_of_earlier_messages_come() -> None:
-    now_s = [0.0]
-    receipts = Receipts(10.0, Alarms(), lambda what, seconds: None, lambda: now_s[0])
-    for at, name in enumerate(("first", "second", "third", "fourth")):
-        now_s[0] = float(at)
-        receipts.published(name, 1, accepted_before=False)
-    now_s[0] = 14.0
-    assert not receipts.is_coming("second", "readings")  # silence
-    receipts.came("first", "readings")
-    assert receipts.is_coming("second", "readings") and not receipts.is_coming("second", "alerts")
-    receipts.came("third", "readings")
-    assert not receipts.is_coming("second", "readings") and receipts.is_coming("fourth", "readings")  # overtaken
-    now_s[0] = 25.0
-    assert not receipts.is_coming("fourth", "readings")  # silence again
-    assert not receipts.is_coming("of an earlier process", "readings")
-
-
 def test_a_slow_cloud_is_not_sent_everything_twice(line: Callable[..., Line]) -> None:
-    one = line(receipt=False, receipt_timeout_s=1.5)
+    one = line(receipt=False, receipt_timeout_s=15)
     one.connection.connect()
     names: list[str] = []
-    for n in range(1, 13):  # a receipt every 0.3 s, the last after 3.6 s
+    for n in range(1, 13):  # a receipt every 3 s, the last after 36 s
         one.commit(n)
         until(lambda n=n: len(set(one.connection.tokens())) == n, "a publish")
     names = list(dict.fromkeys(one.connection.tokens()))
     for n, name in enumerate(names, 1):
-        time.sleep(0.3)
+        one.passed_s += 3
         one.connection.send_receipt(name)
         until(lambda n=n: one.delivered() == n, "delivery")
     assert len(one.connection.tokens()) == len(names) == 12 and one.uplink.figures.resends == 0
@@ -326,9 +259,10 @@ def test_stop_seals_and_delivers_what_is_there_whatever_its_age(line: Callable[.
 def test_stop_does_not_wait_where_there_is_no_connection(line: Callable[..., Line]) -> None:
     one = line()
     one.parts.commit(("a", 1))
-    began_s = time.monotonic()
-    one.uplink.stop(8.0)
-    assert time.monotonic() - began_s < 2 and one.parts.rows.waiting("readings") == 1
+    stopping = threading.Thread(target=one.uplink.stop, args=(10 * DEADLINE_S,), daemon=True)
+    stopping.start()
+    stopping.join(DEADLINE_S)
+    assert not stopping.is_alive() and one.parts.rows.waiting("readings") == 1
 
 
 def test_alerts_go_first_and_in_their_own_message(line: Callable[..., Line]) -> None:
@@ -342,58 +276,44 @@ def test_alerts_go_first_and_in_their_own_message(line: Callable[..., Line]) -> 
     assert topic == topics.ALERTS and list(numbers.loads(payload))[:3] == ["timestamp", "sensor2", "anomaly"]
 
 
-def test_live_data_leaves_backfill_its_share(tmp_path: Path) -> None:
-    one = Line(tmp_path / "outbox.db")
-    try:
-        lanes = []
-        for index in range(40):
-            lane = "live" if index < 30 else "backfill"
-            one.parts.shipments.seal(f"{index:024d}", b"x", route="readings", lane=lane, counts={"a": 1}, oldest_ms=0,
-                                     row_ids=[])
-        for _ in range(20):
-            shipment = one.uplink._outgoing._next()
-            assert shipment
-            lanes.append(shipment.lane)
-            shipment.due_s = float("inf")
-        assert lanes.count("backfill") == 4 and lanes[4] == "backfill"
-    finally:
-        one.close()
-
-
-def test_the_budget_is_kept(line: Callable[..., Line], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uplink_module, "SEALED_AHEAD", {LIVE: 1000, BACKFILL: 1000})
-    one = line()
-    for index in range(150):
-        one.parts.shipments.seal(f"{index:024d}", b"x" * 100, route="readings", lane="backfill", counts={"a": 1},
-                                 oldest_ms=0, row_ids=[])
-    began_s = time.monotonic()
+def test_what_the_retention_limit_drops_is_no_missing_receipt_any_more(line: Callable[..., Line]) -> None:
+    one = line(receipt=False, receipt_timeout_s=0.3)
     one.connection.connect()
-    until(lambda: len(one.connection.tokens()) == 150, "all")
-    assert time.monotonic() - began_s > (150 - 10) / 100, "more than 100 publishes a second"
+    one.commit(1)
+    until(lambda: alarms.NO_RECEIPT in one.alarms.up(), "the alarm")
+
+    def drop() -> int:
+        for shipment in one.parts.shipments.all():
+            shipment.offered_s = -math.inf  # long ago
+        return sum(one.parts.shipments.drop(lane, None, 9, "size") for lane in (LIVE, BACKFILL))
+
+    until(drop, "the message to be dropped")
+    until(lambda: not one.alarms.up() and one.uplink.figures.receipts_overdue == 0, "the alarm to be over")
 
 
-def test_big_messages_are_held_to_the_byte_rate(line: Callable[..., Line]) -> None:
-    one = line()
-    for index in range(12):
-        one.parts.shipments.seal(f"{index:024d}", b"x" * 120_000, route="readings", lane="backfill", counts={"a": 1},
-                                 oldest_ms=0, row_ids=[])
-    began_s = time.monotonic()
+def test_a_status_goes_out_retained_while_there_is_a_connection_and_is_not_kept(line: Callable[..., Line]) -> None:
+    one, asides = line(), list[object]()
+    one.uplink.attach(asides.append)
+    one.uplink.publish_status(b"before")
     one.connection.connect()
-    until(lambda: len(one.connection.tokens()) == 12, "all")
-    assert time.monotonic() - began_s > (12 * 120_000 - 2 * 131_072) / (512 * 1024)
+    until(lambda: one.uplink.connected, "the connection")
+    one.uplink.publish_status(b"after")
+    one.uplink.ask(Send("a", b"b", f"{ASIDE}x"))
+    until(lambda: Acked(f"{ASIDE}x", "") in asides, "what was asked for later")
+    assert one.connection.published == [("edgecloud/status/T", b"after", "status"), ("a", b"b", f"{ASIDE}x")]
+    assert one.connection.retained == ["edgecloud/status/T"]
+    assert [type(event) for event in asides] == [Connected, Acked], "the status's answer is nobody else's affair"
 
 
-def test_a_bucket_lends_once_and_waits_for_it_to_be_paid_back() -> None:
-    now_s = [0.0]
-    bucket = Bucket(10, 5, lambda: now_s[0])
-    assert bucket.ready_in_s() == 0.0
-    bucket.take(25)
-    assert bucket.ready_in_s() == pytest.approx(2.1)
-    now_s[0] = 100.0
-    assert bucket.tokens() == 5
+def test_a_disk_that_cannot_be_read_does_not_keep_the_last_words_back(line: Callable[..., Line],
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    one = line()
+    one.connection.connect()
+    until(lambda: one.uplink.connected, "the connection")
 
+    def broken(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
 
-def test_back_off_grows_to_its_end_and_is_jittered() -> None:
-    waits = [full_jitter_s(attempt, 0.5, 60.0) for attempt in (1, 3, 50) for _ in range(200)]
-    assert max(waits[:200]) <= 1.0 and max(waits[200:400]) <= 4.0 and 30.0 < max(waits) <= 60.0
-    assert min(waits[400:]) < 20.0
+    monkeypatch.setattr(one.parts.rows, "oldest", broken)
+    one.uplink.stop(0.5, lambda: b"not all is delivered")
+    assert one.connection.published[-1][1] == b"not all is delivered"

@@ -12,7 +12,7 @@ import pytest
 
 from contract import batch, numbers
 from deploy import user
-from deploy.provision import run as run_command
+from deploy.command import run as run_command
 from deploy.target import Target, TargetFault, ask
 from deploy.users import demo_token, new_password, users_of, visitor
 from tests import cloud_rig

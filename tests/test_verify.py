@@ -11,8 +11,9 @@ import pytest
 
 from contract import numbers
 from deploy import verify, verify_rules
+from deploy.certificates import ROOT_CA
 from deploy.device_connection import DeviceConnection
-from deploy.provision_files import ROOT_CA, find
+from deploy.provision_files import find
 from deploy.provision_identity import Provision
 from deploy.target import Target, TargetFault, ask
 from deploy.verify import Verification

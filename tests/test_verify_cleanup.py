@@ -10,8 +10,9 @@ from deploy.verify_hops import Hops
 from deploy.verify_messages import Run
 from infra.settings import product_version, read
 from lambdas import watch
-from tests.cloud_tables import REGION, SITE, aggregated, alerted, by_rule, cloud, dump, failures, notices, persisted
-from tests.test_presence import World
+from tests.cloud_tables import REGION, aggregated, alerted, cloud, dump, failures, notices, persisted
+from tests.incidents_rig import World
+from tests.messages import SITE, by_rule
 
 TABLES = ("readings", "rollups", "alerts", "incidents")
 

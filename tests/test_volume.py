@@ -8,8 +8,8 @@ import pytest
 
 from edge_bridge import volume
 from edge_bridge.volume import Mount
+from tests.bridge_rig import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 LINUX = """\
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
 40 27 0:50 / /data rw,nosuid - virtiofs mac rw

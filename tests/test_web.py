@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from deploy import web
+from deploy import npm, web
 from deploy.cost_design import DesignFault
 from deploy.target import TargetFault
 from deploy.web import WEB, Addresses
@@ -79,11 +79,11 @@ def test_uplot_is_the_locked_one_and_git_does_not_have_it(tmp_path: Path) -> Non
     locked = json.loads((WEB / "package-lock.json").read_text())["packages"]["node_modules/uplot"]
     assert json.loads((WEB / "package.json").read_text())["dependencies"]["uplot"] == locked["version"]
     assert locked["integrity"].startswith("sha512-")
-    assert json.loads((web.install() / ".." / "package.json").read_text())["version"] == locked["version"]
+    assert json.loads((npm.installed(WEB, "uplot") / "package.json").read_text())["version"] == locked["version"]
     assert "node_modules/" in (WEB.parent / ".gitignore").read_text().splitlines()
     (tmp_path / "package-lock.json").write_text(json.dumps({"packages": {"node_modules/uplot": {"version": "0.0.0"}}}))
-    with pytest.raises(TargetFault, match="npm"):
-        web.install(tmp_path)
+    with pytest.raises(npm.NpmFault, match="npm"):
+        npm.installed(tmp_path, "uplot")
 
 
 def test_what_it_costs_is_reckoned_once(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from contract import rollups
 from lambdas import table
 from tests.api_rig import archive, get, readings
-from tests.cloud_tables import SITE, T0_MS, aggregated, failures, persisted, row
+from tests.cloud_tables import aggregated, failures, persisted
+from tests.messages import SITE, T0_MS, row
 
 __all__ = ["archive"]
 HOURS, TIMES = 2, 100

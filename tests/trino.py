@@ -12,20 +12,11 @@ from typing import Any
 from contract import alerts, batch
 from deploy.processes import ROOT
 from infra.archive_queries import QUERIES
-from tests.cloud_tables import OUTBOX, SITE, T0_MS, anomaly, by_rule, event, row, sealed
+from tests.maven import jars
+from tests.messages import OUTBOX, SITE, T0_MS, anomaly, by_rule, event, row, sealed
 
 POM, PROGRAM = ROOT / "tests" / "trino.pom.xml", ROOT / "tests" / "Trino.java"
-JARS = ROOT / ".demo" / "trino-435"
 Rows = list[list[str]]
-
-
-def jars() -> Path:
-    """The directory with the jars (90 MB), copied from Maven Central at first use."""
-    if not (JARS / "complete").exists():
-        subprocess.run(["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies",
-                        f"-DoutputDirectory={JARS}"], check=True, timeout=600)
-        (JARS / "complete").touch()
-    return JARS
 
 
 def lines() -> list[tuple[str, str]]:
@@ -54,7 +45,8 @@ def answers(archive: list[tuple[str, str]]) -> dict[str, Rows]:
             files.append(Path(folder) / f"{query.logical_id}.sql")
             table = f"WITH archive (route, day, line) AS (VALUES {values}),\n"
             files[-1].write_text(query.sql.replace("WITH ", table, 1))
-        done = subprocess.run(["java", "-Xmx900m", "-cp", f"{jars()}/*", str(PROGRAM), *map(str, files)],
+        classpath = f"{jars(POM, 'trino-main')}/*"
+        done = subprocess.run(["java", "-Xmx900m", "-cp", classpath, str(PROGRAM), *map(str, files)],
                               stdout=subprocess.PIPE, text=True, check=True, timeout=600)
     parts = done.stdout.split("--\n")[:-1]
     # Some of Trino's libraries print warnings there; a row has tabs.

@@ -1,7 +1,7 @@
 """The dashboard's page as a person has it: the real template in a local cloud, the page put there by deploy/web.py,
 data that the real functions stored, and a real browser.
 
-One cloud for the tests of a module, in a loop of its own; any port.
+One cloud for all tests of the page, in a loop of its own; any port.
 """
 import asyncio
 import json
@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
+import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from contract import alerts, batch, numbers
@@ -26,13 +27,14 @@ from deploy import web
 from deploy.processes import wait_until
 from deploy.users import users_of
 from local_cloud.cloud import LocalCloud, Options
-from tests.cloud_tables import EXAMPLES, OUTBOX, by_rule
 from tests.mermaid_rig import QUIET, chromium
+from tests.messages import EXAMPLES, OUTBOX, by_rule
 from tests.synthesized import assembly
 
 SITE, OTHER = "EdgeCloudAWS", "SiteB"
 DEADLINE_S = 120
 CONTEXT = (("things", f"{SITE},{OTHER}"),)
+CORS = {"access-control-allow-origin": "*"}
 SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 360, "height": 740}}
 T = TypeVar("T")
 
@@ -53,6 +55,7 @@ class Dashboard:
         self.page = str(self.ready["endpoints"]["pages"][self.parameter("web-url")])
         self.api = self.addresses.api
         self.session = ""  # of the first who signed in
+        self.newest_ms = 0  # when the newest reading was
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run in the cloud's loop, and wait for it."""
@@ -84,6 +87,21 @@ class Dashboard:
         told = json.loads(answer["Payload"].read())
         assert told == {"batchItemFailures": []}, told
 
+    def heard(self) -> None:
+        """Both bridges tell how they are, now: one site is well, one is not."""
+        now_ms = int(time.time() * 1000)
+        well = {"alarms": {}, "dropped": 0, "lost": 0, "dead_lettered": 0, "connected": {"cloud": True}}
+        self.stored("status", status(SITE, at=now_ms, **well), status(OTHER, at=now_ms))
+
+    def measured(self, device: str, count: int) -> list[Decimal]:
+        """So many readings a second apart until now, the middle one an anomaly; the values of sensor2."""
+        now_ms, middle = int(time.time() * 1000), count // 2
+        values = [Decimal("1.9") if n == middle else Decimal(f"0.5{n % 10}") for n in range(count)]
+        self.stored("persist", by_rule(_sealed("readings", {device: [
+            _row(now_ms - 1000 * (count - n), {"sensor2": str(value)}, "anomaly" if n == middle else None)
+            for n, value in enumerate(values)]})))
+        return values
+
     def get(self, path: str) -> Any:
         """What the API answers, without a token: this machine is its owner's."""
         with urllib.request.urlopen(self.api + path, timeout=DEADLINE_S) as answer:
@@ -104,24 +122,27 @@ class Dashboard:
 
 @cache
 def dashboard() -> Dashboard:
-    """Running, with data in it, until end()."""
+    """Running, with data in it, until `ended`."""
     made = Dashboard()
     fill(made, int(time.time() * 1000))
     return made
 
 
-def end() -> None:
-    """Stop it, if it runs."""
+@pytest.fixture(scope="session")
+def ended() -> Iterator[None]:
+    """The cloud is that of all modules that ask for this; it stops with the last."""
+    yield
     if dashboard.cache_info().currsize:
         dashboard().close()
         dashboard.cache_clear()
 
 
 def fill(made: Dashboard, now_ms: int) -> None:
-    """Eight minutes of readings and events that end now, an incident, two ledgers: one site is well, one is not."""
-    rows = [_row(made, now_ms - 1000 * ago, {"sensor1": "20.25", "sensor2": "1.9" if ago == 60 else f"0.5{ago % 10}"},
+    """Eight minutes of readings and events that end now, an incident, and two ledgers."""
+    made.newest_ms = now_ms - 1000
+    rows = [_row(now_ms - 1000 * ago, {"sensor1": "20.25", "sensor2": "1.9" if ago == 60 else f"0.5{ago % 10}"},
                  "anomaly" if ago == 60 else None) for ago in range(480, 0, -1)]
-    persons = [_row(made, now_ms - 10_000 * ago, {"persons_detected": str(ago % 4)}, None)._replace(
+    persons = [_row(now_ms - 10_000 * ago, {"persons_detected": str(ago % 4)}, None)._replace(
         kafka=("edge-data", 0, 48 - ago, now_ms - 10_000 * ago)) for ago in range(48, 0, -1)]
     made.stored("persist", *(by_rule(_sealed("readings", {"pi-1": rows[at:at + 120]})) for at in range(0, 480, 120)),
                 by_rule(_sealed("readings", {"pi-9": rows[:3]}), OTHER),
@@ -131,15 +152,14 @@ def fill(made: Dashboard, now_ms: int) -> None:
                              Decimal("1.9"), Decimal("1.9"), True, Decimal("-0.6"), Decimal("0.3"), Decimal("0.7"),
                              "spike", said)
     made.stored("alert", by_rule(alerts.seal(OUTBOX, "pi-1", [told])[1]))
-    well = {"at": now_ms, "alarms": {}, "dropped": 0, "lost": 0, "dead_lettered": 0, "connected": {"cloud": True}}
-    made.stored("status", status(SITE, **well), status(OTHER, at=now_ms))
+    made.heard()
     made.run(made.cloud.flush(DEADLINE_S))  # the roll-ups' window is 25 s
     path = f"/sites/{SITE}/devices/pi-1/rollups?from={now_ms / 1000 - 600:.3f}"
     wait_until("the roll-ups", lambda: sum(int(row["fields"]["sensor2"]["n"]) for row in made.get(path)["rollups"])
                == 480, DEADLINE_S, every_s=0.5)
 
 
-def _row(made: Dashboard, at_ms: int, values: dict[str, str], mark: str | None) -> batch.Row:
+def _row(at_ms: int, values: dict[str, str], mark: str | None) -> batch.Row:
     return batch.Row(at_ms * 1000, at_ms + 20, Decimal(at_ms) / 1000, at_ms, None, None,
                      {name: Decimal(value) for name, value in values.items()}, {}, mark, None)
 
@@ -169,9 +189,9 @@ class Visit:
     def open(self, where: str = "") -> "Visit":
         """Go to the page, signed in, and wait until all of it is drawn. The first visit signs in with a click; later
         ones begin with its token, as a tab does that was reloaded."""
+        dashboard().heard()
         if dashboard().session:
-            self.page.add_init_script(f"if (!sessionStorage.length && location.origin === '{dashboard().page}') "
-                                      f"sessionStorage.setItem('edgecloud.token', {json.dumps(dashboard().session)})")
+            self.signed_in()
         self.page.goto(f"{dashboard().page}/{where}")
         if not dashboard().session:
             self.page.get_by_role("button", name="Sign in").click()
@@ -180,6 +200,11 @@ class Visit:
         self.drawn()
         dashboard().session = self.page.evaluate("sessionStorage.getItem('edgecloud.token')")
         return self
+
+    def signed_in(self) -> None:
+        """From the next page on: with the token of the first visit, which there must have been."""
+        self.page.add_init_script(f"if (!sessionStorage.length && location.origin === '{dashboard().page}') "
+                                  f"sessionStorage.setItem('edgecloud.token', {json.dumps(dashboard().session)})")
 
     def drawn(self) -> None:
         self.says("#link", "up to date")
@@ -192,12 +217,14 @@ class Visit:
         return self.page.locator(where).first.inner_text()
 
 
-@contextmanager
-def browser() -> Iterator[Browser]:
-    """Chromium."""
+@pytest.fixture(scope="module")
+def browser(ended: None) -> Iterator[Browser]:
+    """Chromium, in which somebody has signed in before."""
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=chromium(), args=list(QUIET))
         try:
+            with visit(made) as first:
+                first.open()
             yield made
         finally:
             made.close()
@@ -212,3 +239,22 @@ def visit(made: Browser, size: str = "desk", **options: Any) -> Iterator[Visit]:
         yield Visit(context)
     finally:
         context.close()
+
+
+@pytest.fixture
+def one(browser: Browser) -> Iterator[Visit]:
+    """Somebody at a desk, who has not gone to the page yet."""
+    with visit(browser) as somebody:
+        yield somebody
+
+
+def answers(page: Page, path: str, body: Callable[[], Any]) -> None:
+    """From now on the API answers this, as far as the page can tell."""
+    page.route(f"{dashboard().api}/{path}", lambda route: route.fulfill(
+        body=numbers.dumps(body()), headers={**CORS, "content-type": "application/json"}))
+
+
+def sites(**changes: Any) -> dict[str, Any]:
+    """What GET /status answers, of the site that is well alone."""
+    well = next(site for site in dashboard().get("/status")["sites"] if site["site"] == SITE)
+    return {"sites": [{**well, **changes}], "next": None}

@@ -3,6 +3,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -24,6 +25,18 @@ class Frame:
     image: np.ndarray
     at_s: float
     number: int
+
+
+class Source(Protocol):
+    """Where frames come from. live: it runs whether we keep up or not; dropped: frames that came too soon; reconnects:
+    times it came back."""
+
+    live: bool
+    dropped: int
+    reconnects: int
+
+    def frames(self, stopping: threading.Event) -> Iterator[Frame | None]:
+        """One frame after the other; None: none for a moment. Raises SourceError."""
 
 
 class VideoFile:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # OpenCV and NumPy are loaded only for a source that is real
-    from device.eyes.frames import Directory, VideoFile
-    from device.eyes.live import Live
+    from device.eyes.frames import Source
 
 SIMULATED = "simulated"
 SCHEMES = ("rtsp", "rtsps", "http", "https")
@@ -31,7 +30,7 @@ def container(environ: Mapping[str, str], marker: str = "/.dockerenv") -> str | 
     return f"there is {marker}" if os.path.exists(marker) else None
 
 
-def opened(source: str) -> "Directory | VideoFile | Live":
+def opened(source: str) -> "Source":
     """The frames of a real source. Raises SourceError, or Unusable when OpenCV is missing."""
     from device.eyes import frames, live
 

@@ -1,4 +1,4 @@
-"""Looks at a real source: frames (sources.py) -> an eye -> one count per interval; next: an event in camera.py."""
+"""Looks at a real source: its frames (sources.py) -> an eye -> one count per interval; next: an event in camera.py."""
 import statistics
 import threading
 import time
@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
-from device.eyes import preview, sources
+from device.eyes import preview
 from device.eyes.boxes import Eye, Seen
+from device.eyes.frames import Frame, Source
 from device.eyes.onnx_eye import OnnxEye
 from device.eyes.people import People
 
@@ -19,11 +20,11 @@ def new_eye(model: str | None, decoder: str | None, confidence: float) -> Eye:
 
 class Watch:
     """A source with an eye on it. every: frames per count; None: a live source counts at `rate` per second, any other
-    at every frame; share: at which share of its frames a live source is looked at now. Raises SourceError, Unusable."""
+    at every frame; share: at which share of its frames a live source is looked at now. Raises Unusable."""
 
-    def __init__(self, source: str, eye: Eye, every: int | None, rate: float, preview_path: str | None,
-                 share: Callable[[], float] = lambda: 1.0) -> None:
-        self.source, self.eye = sources.opened(source), eye
+    def __init__(self, source: Source, eye: Eye, every: int | None, rate: float, preview_path: str | None,
+                 share: Callable[[], float] = lambda: 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.source, self.eye, self._clock = source, eye, clock
         self._every = every or (None if self.source.live else 1)
         self._period_s = 1 / rate
         self._share = share if self.source.live else lambda: 1.0
@@ -39,11 +40,11 @@ class Watch:
         An interval without any frame gives nothing: a lost camera has not seen nobody.
         """
         interval: list[int] = []
-        due_s = time.monotonic()
+        due_s = self._clock()
         for frame in self.source.frames(stopping):
             if frame is not None and self._is_due():
                 interval.append(self._look(frame).persons)
-            now_s = time.monotonic()
+            now_s = self._clock()
             if interval and (len(interval) >= self._every if self._every else now_s >= due_s):
                 yield _median(interval)
                 interval = []
@@ -63,7 +64,7 @@ class Watch:
         self._due_frames -= 1.0
         return True
 
-    def _look(self, frame: Any) -> Seen:
+    def _look(self, frame: Frame) -> Seen:
         started_s = time.perf_counter()
         self._newest = self.eye.look(frame.image, frame.at_s)
         self._looked_s += time.perf_counter() - started_s

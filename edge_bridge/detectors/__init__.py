@@ -1,4 +1,4 @@
-"""Detectors: the registry that anomaly.py makes them from; a detector is a module here and one row below.
+"""Detectors: the registry that judging.py makes them from; a detector is a module here and one row below.
 
 A detector judges one field of one device: `update(value, at_ms) -> Verdict` for one reading, and, if it is quicker so,
 `update_many([(value, at_ms), ...]) -> [Verdict, ...]` with the very same verdicts. `state()` is a JSON text from which
@@ -56,6 +56,12 @@ def factory(name: str) -> Callable[[], Any]:
     module, attribute = name.split(":", 1) if ":" in name else REGISTRY[name]
     made: Callable[[], Any] = getattr(import_module(module), attribute)
     return made
+
+
+def judged(detector: Any, readings: list[tuple[Any, int]]) -> list[Verdict]:
+    """A verdict for each of (value, at_ms), in order; in one go where the detector can."""
+    many: Callable[[list[tuple[Any, int]]], list[Verdict]] | None = getattr(detector, "update_many", None)
+    return many(readings) if many else [detector.update(*reading) for reading in readings]
 
 
 def together(width: int) -> Any:

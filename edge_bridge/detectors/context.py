@@ -1,4 +1,4 @@
-"""The detector `context`: for streams with seasons, changes of regime and slow faults; made by anomaly.py.
+"""The detector `context`: for streams with seasons, changes of regime and slow faults; made by judging.py.
 
 Four things are looked at: the reading, how it differs from the same time on other days, the mean of the last 30, and
 the shape of the last 24 beside all shapes before. Each is measured by how far out it is, as a share of the distance
@@ -70,10 +70,6 @@ class ContextDetector:
         anomaly = strangeness > THRESHOLD
         return Verdict(anomaly, 1 - strangeness / THRESHOLD, False, low, high,
                        _reason(ratios, suspicion) if anomaly else None)
-
-    def update_many(self, readings: list[tuple[float, int]]) -> list[Verdict]:
-        """As `update` for each."""
-        return [self.update(value, at_ms) for value, at_ms in readings]
 
     def _band(self, usual: float | None) -> tuple[float | None, float | None]:
         """Where the value is not rare, nor rare for its time of day."""

@@ -1,4 +1,4 @@
-"""The detector `forest`: an isolation forest's verdict, kept honest by robust statistics; made by anomaly.py.
+"""The detector `forest`: an isolation forest's verdict, kept honest by robust statistics; made by judging.py.
 
 A reading is an anomaly when it leaves the band (band.py) and, unless it is very far out or one of a run, the forest
 that `seed` would have agrees; when it repeats the last one too often for this stream; or while a run outside lasts
@@ -72,10 +72,6 @@ class ForestDetector:
         if self._count % LOOK_EVERY == 0:
             self._band.look()
         return verdict._replace(retrained=True) if self._grew else verdict
-
-    def update_many(self, readings: list[tuple[float, int]]) -> list[Verdict]:
-        """As `update` for each."""
-        return [self.update(value, at_ms) for value, at_ms in readings]
 
     def _judge(self, value: float) -> Verdict:
         band = self._band

@@ -1,4 +1,4 @@
-"""The detector for fields judged together (`sensor1+sensor2` in SCORED_FIELDS); made by anomaly.py.
+"""The detector for fields judged together (`sensor1+sensor2` in SCORED_FIELDS); made by judging.py.
 
 Each field is foretold from the others of the same reading, by the correlations that the stream has shown, and compared
 with what it is: a reading whose every field is usual, but not beside the others, is found. Which field stands out most,
@@ -45,10 +45,6 @@ class JointDetector:
                 self._settle()
             return Verdict(False)
         return self._judge(row)
-
-    def update_many(self, readings: list[tuple[tuple[float, ...], int]]) -> list[Verdict]:
-        """As `update` for each."""
-        return [self.update(values, at_ms) for values, at_ms in readings]
 
     def _settle(self) -> None:
         first = numpy.array(self._first)

@@ -1,5 +1,5 @@
 """The detector `seed`: a rolling isolation forest over the last 100 values, label for label scikit-learn's; made by
-anomaly.py.
+judging.py.
 
 Each value joins the window; at every 20th of the device a new forest is fitted on the window as it then is; if there is
 a forest, it judges the value. Before the first fit nothing is an anomaly. seed_sklearn.py is the same by scikit-learn.

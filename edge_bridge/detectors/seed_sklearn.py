@@ -1,4 +1,4 @@
-"""The detector `seed-sklearn`: what `seed` does, by scikit-learn itself, 500 times as slow; made by anomaly.py.
+"""The detector `seed-sklearn`: what `seed` does, by scikit-learn itself, 500 times as slow; made by judging.py.
 
 The labels and the state are those of seed.py: DETECTOR may be changed from one to the other at any time.
 """

@@ -1,14 +1,12 @@
 """The calls that functions make at the AWS endpoint, metered on their way to the services and back.
 
-A function's worker signs with the function's name as its access key: so its calls are told from those of a person's
-tools (reconciling, verifying, the console), which this bill leaves out. DynamoDB is metered by item size; for
-UpdateItem what changed is asked for, and taken out of the answer again.
+Those of a person's tools are on nobody's bill here (signatures.py tells them apart). DynamoDB is metered by item size;
+for UpdateItem what changed is asked for, and taken out of the answer again.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -17,10 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from local_cloud.cost.capacity import READS, WRITES, Capacity, Shape, Units
 from local_cloud.cost.meter import QUEUE_STEP_BYTES, Meter, steps
-from local_cloud.functions import ACCESS_KEY
 from local_cloud.http_wire import Handler, Request, Response
+from local_cloud.signatures import as_the_account, function_of, service_of
 
-_SIGNED_BY = re.compile(rf"Credential={ACCESS_KEY}([^/]+)/[^/]+/[^/]+/([^/]+)/")
 PUBLISHES = {"iotdata", "iotdevicegateway", "sns"}
 DescribeTable = Callable[[str], Awaitable[dict[str, Any]]]
 
@@ -37,12 +34,11 @@ class FunctionCalls:
 
     async def handle(self, request: Request, answer: Handler) -> Response:
         """The answer to one request, counted if a function made it."""
-        signed = _SIGNED_BY.search(request.headers.get("authorization", ""))
-        if signed is None:
+        function, service = function_of(request), service_of(request)
+        if function is None:
             return await answer(request)
-        function, service = signed.groups()
         self.counters[function, "publishes" if service in PUBLISHES else "calls"] += 1
-        request = _as_the_account(request)
+        request = as_the_account(request)
         if service == "dynamodb":
             return await self._dynamodb(request, answer, function)
         response = await answer(request)
@@ -83,13 +79,6 @@ class FunctionCalls:
             self._meter.add("dynamodb.write_unit", one.table, one.write, origin)
             self._meter.add("dynamodb.read_unit", one.table, one.read, origin)
             self._meter.add("dynamodb.gb_month", one.table, one.grown_bytes / 1e9, origin)
-
-
-def _as_the_account(request: Request) -> Request:
-    """Signed as everybody's are: an engine may keep the data of each access key apart."""
-    return replace(request, raw_headers=[
-        (name, re.sub("Credential=[^/]+", "Credential=local", value) if name.lower() == "authorization" else value)
-        for name, value in request.raw_headers])
 
 
 def _tables(body: dict[str, Any]) -> set[str]:

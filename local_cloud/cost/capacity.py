@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local_cloud.cost.item_size import ITEM_OVERHEAD_BYTES, Attributes, item_bytes
+from local_cloud.cost.meter import steps
 
 WRITE_STEP_BYTES, READ_STEP_BYTES = 1024, 4096
 WRITES = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"}
@@ -74,9 +75,12 @@ class Capacity:
         if operation not in ("PutItem", "UpdateItem", "DeleteItem"):
             return []
         table = request["TableName"]
-        key = request.get("Key") or self._key(table, request["Item"])
+        return [self._as_known(table, request.get("Key") or self._key(table, request["Item"]))]
+
+    def _as_known(self, table: str, key: Attributes) -> Units:
+        """A write that changes nothing, by what is known of the item."""
         before = self._known.get((table, _name(key)), (0,))[0]
-        return [Units(table, self._partition(table, key), write=_write_units(before))]
+        return Units(table, self._partition(table, key), write=_write_units(before))
 
     def _writes(self, operation: str, request: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[Units]:
         if operation == "PutItem":
@@ -103,8 +107,12 @@ class Capacity:
         """Twice the units: each item is written and committed."""
         for entry in request["TransactItems"]:
             ((kind, one),) = entry.items()
-            item = one.get("Item") or one["Key"]
-            found = self._deleted(one["TableName"], item) if kind == "Delete" else self._written(one["TableName"], item)
+            if kind == "Put":
+                found = self._written(one["TableName"], one["Item"])
+            elif kind == "Delete":
+                found = self._deleted(one["TableName"], one["Key"])
+            else:  # a check, or an update, of which nobody tells what it made of the item
+                found = self._as_known(one["TableName"], one["Key"])
             yield Units(found.table, found.partition, write=2 * found.write, grown_bytes=found.grown_bytes)
 
     def _written(self, table: str, item: Attributes) -> Units:
@@ -202,8 +210,8 @@ def _stored(sizes: tuple[int, ...]) -> int:
 
 
 def _write_units(size_bytes: int) -> int:
-    return max(1, -(-size_bytes // WRITE_STEP_BYTES))
+    return steps(size_bytes, WRITE_STEP_BYTES)
 
 
 def _read_units(size_bytes: int, consistent: object) -> float:
-    return max(1, -(-size_bytes // READ_STEP_BYTES)) * (1.0 if consistent else 0.5)
+    return steps(size_bytes, READ_STEP_BYTES) * (1.0 if consistent else 0.5)

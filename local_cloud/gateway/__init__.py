@@ -5,8 +5,16 @@ from local_cloud.gateway.faults import Counters, Faults
 from local_cloud.gateway.limits import AWS_RULES, STANDARD_RULES, Limits, Rules
 from local_cloud.gateway.messages import Publish
 from local_cloud.gateway.policy import PolicyError
-from local_cloud.gateway.registry import Certificate, Policy, Registry, RegistryError, Thing
+from local_cloud.gateway.registry import (
+    Certificate,
+    LimitReached,
+    NotRegistered,
+    Policy,
+    Registry,
+    RegistryError,
+    Thing,
+)
 from local_cloud.gateway.server import Gateway
 
-__all__ = ["AWS_RULES", "STANDARD_RULES", "Broker", "Certificate", "Counters", "Faults", "Gateway", "Limits", "Policy",
-           "PolicyError", "Publish", "Registry", "RegistryError", "Rules", "Thing"]
+__all__ = ["AWS_RULES", "STANDARD_RULES", "Broker", "Certificate", "Counters", "Faults", "Gateway", "LimitReached",
+           "Limits", "NotRegistered", "Policy", "PolicyError", "Publish", "Registry", "RegistryError", "Rules", "Thing"]

@@ -7,6 +7,7 @@ on a CONNECT, `on_publish` is told of every accepted message. Everything runs on
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from local_cloud.gateway.topics import SubscriptionIndex, has_wildcard, matches
 if TYPE_CHECKING:
     from local_cloud.gateway.connection import Connection
 
+LOG = logging.getLogger(__name__)
 REMEMBERED_CONNECTS = 1000
 Authorize = Callable[[str, str], bool]  # (IoT action without "iot:", topic or filter)
 OnPublish = Callable[[Publish], "Awaitable[None] | None"]
@@ -57,13 +59,12 @@ Admit = Callable[["Connection", Connect], Admission]
 class Broker:
     """Routes messages to sessions. `admit(connection, connect)` gives an Admission or raises Refused."""
 
-    def __init__(self, rules: Rules, limits: Limits, admit: Admit, on_publish: OnPublish,
-                 faults: Faults | None = None) -> None:
+    def __init__(self, rules: Rules, limits: Limits, admit: Admit, on_publish: OnPublish) -> None:
         self.rules = rules
         self.limits = limits
         self.admit = admit
         self.on_publish = on_publish
-        self.faults = faults or Faults()
+        self.faults = Faults()
         self.counters = Counters()
         self.metered: Metered = unmetered
         self.came: Callable[[Connection], None] = unnoticed  # a client was admitted, …
@@ -73,6 +74,7 @@ class Broker:
         self.connections: set[Connection] = set()
         self.subscriptions = SubscriptionIndex(rules.hash_matches_parent)
         self._connects_s: dict[str, float] = {}
+        self._followed: set[asyncio.Future[None]] = set()
         self.changes = 0  # counts what a saved state would have to be written again for
         self.faults.watch(self._link_changed)
 
@@ -192,6 +194,28 @@ class Broker:
                 self._retain(message)
             self.route(message)
         return self.on_publish(message)
+
+    def follow(self, handle: OnPublish, message: Publish, what: str) -> None:
+        """Have a message handled that no PUBACK waits for; a failure is logged and counted, not raised."""
+        try:
+            result = handle(message)
+        except Exception as error:
+            self.failed(what, error)
+            return
+        if result is not None:
+            future = asyncio.ensure_future(result)
+            self._followed.add(future)  # held here: the loop itself keeps no task alive
+            future.add_done_callback(lambda done: self._ended(done, what))
+
+    def _ended(self, future: asyncio.Future[None], what: str) -> None:
+        self._followed.discard(future)
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self.failed(what, error)
+
+    def failed(self, what: str, error: BaseException) -> None:
+        """Log and count what the rule engine could not handle."""
+        LOG.error("handling %s failed", what, exc_info=error)
+        self.counters.failed += 1
 
     def _retain(self, message: Publish) -> None:
         self.changes += 1

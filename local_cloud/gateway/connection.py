@@ -25,7 +25,6 @@ from local_cloud.gateway.session import Session
 LOG = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10
 KEEP_ALIVE_GRACE = 1.5
-LONGEST_REASON = 300  # characters of a reason string; a topic quoted in it may be far longer
 
 
 def nothing_allowed(action: str, topic: str) -> bool:
@@ -251,8 +250,7 @@ class Connection(asyncio.Protocol):
         if text:
             LOG.info("disconnecting client %r of %s: 0x%02X %s", self.client_id, self.source_ip, reason_code, text)
         if self.version == MQTT_5 and self.session is not None:
-            reason = {"reason_string": text[:LONGEST_REASON]} if text and self.reason_strings else {}
-            self.send(p.Disconnect(reason_code, reason))
+            self.send(p.Disconnect(reason_code, p.reason(text) if self.reason_strings else {}))
         self.ended_by = reason_code
         self.leave(text)
         self.close()

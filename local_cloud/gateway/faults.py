@@ -53,6 +53,16 @@ class PubackFault:
     drop: bool = False
 
 
+def _check_count(count: int | None) -> None:
+    if count is not None and count < 1:
+        raise ValueError(f"count {count}: at least 1, or None for all of them, expected")
+
+
+def _check_fails(reason_code: int) -> None:
+    if not 0x80 <= reason_code <= 0xFF:
+        raise ValueError(f"reason code 0x{reason_code:02X} does not fail; 0x80 to 0xFF expected")
+
+
 class Faults:
     """The switches. Topics are matched as the client sent them, Basic Ingest prefix included."""
 
@@ -93,6 +103,8 @@ class Faults:
 
     def refuse_connects(self, count: int | None = None, reason_code: int = SERVER_UNAVAILABLE) -> None:
         """Answer the next `count` CONNECTs (None: all) with a failing CONNACK; open connections stay."""
+        _check_count(count)
+        _check_fails(reason_code)
         self.refusal_code = reason_code
         self._refusals_left = count
 
@@ -111,21 +123,26 @@ class Faults:
 
     def withhold_puback(self, topic_prefix: str = "", count: int | None = 1) -> None:
         """Accept, but never acknowledge."""
-        self._pubacks.append(PubackFault(topic_prefix, count, withhold=True))
+        self._add(PubackFault(topic_prefix, count, withhold=True))
 
     def delay_puback(self, delay_s: float, topic_prefix: str = "", count: int | None = 1) -> None:
         """Accept, and acknowledge late."""
-        self._pubacks.append(PubackFault(topic_prefix, count, delay_s=delay_s))
+        if delay_s <= 0:
+            raise ValueError(f"delay of {delay_s} s: a time above 0 expected")
+        self._add(PubackFault(topic_prefix, count, delay_s=delay_s))
 
     def fail_puback(self, reason_code: int, topic_prefix: str = "", count: int | None = 1) -> None:
         """Do not accept: acknowledge with a failing reason code (0x80 and up)."""
-        if reason_code < 0x80:
-            raise ValueError(f"reason code 0x{reason_code:02X} does not fail; 0x80 to 0xFF expected")
-        self._pubacks.append(PubackFault(topic_prefix, count, reason_code=reason_code))
+        _check_fails(reason_code)
+        self._add(PubackFault(topic_prefix, count, reason_code=reason_code))
 
     def drop_before_puback(self, topic_prefix: str = "", count: int | None = 1) -> None:
         """Accept, then lose the connection in place of the PUBACK."""
-        self._pubacks.append(PubackFault(topic_prefix, count, drop=True))
+        self._add(PubackFault(topic_prefix, count, drop=True))
+
+    def _add(self, fault: PubackFault) -> None:
+        _check_count(fault.left)
+        self._pubacks.append(fault)
 
     def clear(self) -> None:
         """All switches off, the link up."""

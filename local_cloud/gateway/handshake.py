@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 NO_RECEIVE_MAXIMUM = 65_535
-LONGEST_REASON = 300
 # MQTT 3.1.1 return codes by MQTT 5's reason codes; any other is 5, not authorized.
 RETURN_CODES = {p.CLIENT_IDENTIFIER_NOT_VALID: 2, p.SERVER_UNAVAILABLE: 3, p.QUOTA_EXCEEDED: 3,
                 p.UNSPECIFIED_ERROR: 3, p.BAD_USER_NAME_OR_PASSWORD: 4}
@@ -72,8 +71,7 @@ def _refuse(connection: Connection, refusal: Refused) -> None:
                 connection.client_id, connection.source_ip, refusal.reason_code, refusal)
     connection.broker.counters.refused += 1
     if connection.version == MQTT_5:
-        reason = {"reason_string": str(refusal)[:LONGEST_REASON]}
-        connection.send(p.Connack(reason_code=refusal.reason_code, properties=reason))
+        connection.send(p.Connack(reason_code=refusal.reason_code, properties=p.reason(str(refusal))))
     else:
         connection.send(p.Connack(reason_code=RETURN_CODES.get(refusal.reason_code, 5)))
     connection.leave(str(refusal))

@@ -1,28 +1,22 @@
-"""A client's PUBLISH: checked against limits and rights, handed to the broker, acknowledged in the order of arrival."""
+"""A client's PUBLISH: checked against limits and rights, handed to the broker, and what became of it to pubacks.py."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import re
-from collections import deque
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from local_cloud.gateway import packets as p
 from local_cloud.gateway import shadows
-from local_cloud.gateway.faults import PubackFault
 from local_cloud.gateway.limits import TokenBucket
 from local_cloud.gateway.messages import Publish, forwardable
 from local_cloud.gateway.packets import MQTT_5, Properties
-from local_cloud.gateway.topics import is_topic_name, split_basic_ingest
+from local_cloud.gateway.pubacks import Pubacks
+from local_cloud.gateway.topics import is_rule_name, is_topic_name, split_basic_ingest
 
 if TYPE_CHECKING:
     from local_cloud.gateway.connection import Connection
 
 LOG = logging.getLogger(__name__)
-RULE_NAME = re.compile(r"[a-zA-Z0-9_]{1,128}\Z")
-MOST_UNDER_WAY = 1000  # of all QoS, where no limit is set
 
 
 class Rejected(Exception):
@@ -33,28 +27,14 @@ class Rejected(Exception):
         self.reason_code = reason_code
 
 
-class _Pending:
-    """A message whose PUBACK (packet id 0: none) is still to be sent."""
-
-    __slots__ = ("done", "fault", "packet_id", "reason_code")
-
-    def __init__(self, packet_id: int, fault: PubackFault | None = None, reason_code: int = p.SUCCESS,
-                 done: bool = False) -> None:
-        self.packet_id = packet_id
-        self.fault = fault
-        self.reason_code = reason_code
-        self.done = done
-
-
 class Inbound:
-    """What one connection publishes: `_unacked` are the packet ids it waits for, `_pending` the order of PUBACKs."""
+    """What one connection publishes."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.rate = TokenBucket(connection.loop.time())  # in and out together: Outbound takes from it too
         self._aliases: dict[int, str] = {}
-        self._pending: deque[_Pending] = deque()
-        self._unacked: set[int] = set()
+        self._pubacks = Pubacks(connection)
 
     def publish(self, packet: p.Publish) -> None:
         """Take one PUBLISH, or discard, reject or disconnect as AWS IoT does."""
@@ -77,7 +57,7 @@ class Inbound:
             connection.disconnect(p.QUOTA_EXCEEDED, f"payload of {len(packet.payload)} bytes; at most "
                                                     f"{limits.payload_bytes}")
             return
-        if packet.qos and not self._admit_packet_id(packet.packet_id):
+        if packet.qos and not self._pubacks.admit(packet.packet_id):
             return
         self._take(packet)
 
@@ -92,15 +72,11 @@ class Inbound:
             return
         try:
             result = self.connection.broker.accept(message)
-        except Exception:  # the connection must live on whatever a rule does
-            LOG.exception("handling a message on %r failed", packet.topic)
-            self.connection.broker.counters.failed += 1
-            self._finished(self._append(packet.packet_id, fault), p.UNSPECIFIED_ERROR)
+        except Exception as error:  # the connection must live on whatever a rule does
+            self.connection.broker.failed(f"a message on {packet.topic!r}", error)
+            self._pubacks.refused(packet.packet_id, p.UNSPECIFIED_ERROR, fault)
             return
-        if result is None and fault is None and not self._pending:
-            self._acknowledge(packet.packet_id, p.SUCCESS)
-        else:
-            self._wait(self._append(packet.packet_id, fault), result, packet.topic)
+        self._pubacks.accepted(packet, result, fault)
 
     def _resolve_alias(self, packet: p.Publish) -> bool:
         if "subscription_identifier" in packet.properties:
@@ -121,26 +97,14 @@ class Inbound:
             return False
         return True
 
-    def _admit_packet_id(self, packet_id: int) -> bool:
-        connection, limit = self.connection, self.connection.broker.limits.unacked_inbound
-        if packet_id in self._unacked:
-            if connection.version == MQTT_5:
-                connection.send(p.Ack(p.PUBACK, packet_id, p.PACKET_IDENTIFIER_IN_USE))
-            return False
-        if limit is not None and connection.version == MQTT_5 and len(self._unacked) >= limit:
-            connection.disconnect(p.RECEIVE_MAXIMUM_EXCEEDED, f"more than {limit} publishes await their PUBACK")
-            return False
-        self._unacked.add(packet_id)
-        return True
-
     def _permitted(self, packet: p.Publish) -> Publish:
         """The message this PUBLISH is, or Rejected."""
         connection, topic = self.connection, packet.topic
         rule_name: str | None = None
         if connection.broker.rules.reserved_topics and topic.startswith("$"):
             rule_name, topic = split_basic_ingest(topic)
-            if not (RULE_NAME.match(rule_name) if rule_name else shadows.asked(topic)):
-                raise Rejected(p.TOPIC_NAME_INVALID, f"reserved topic {topic!r} is not offered here")
+            if not (shadows.asked(topic) if rule_name is None else is_rule_name(rule_name)):
+                raise Rejected(p.TOPIC_NAME_INVALID, f"reserved topic {packet.topic!r} is not offered here")
             if packet.retain:
                 raise Rejected(p.TOPIC_NAME_INVALID, f"a reserved topic cannot be retained: {packet.topic!r}")
         _check_topic_size(topic, connection)
@@ -169,78 +133,11 @@ class Inbound:
     def _reject(self, packet: p.Publish, rejection: Rejected) -> None:
         connection = self.connection
         connection.broker.counters.denied += 1
-        if connection.version != MQTT_5 or not packet.qos or connection.broker.rules.denied_publish_disconnects:
+        if connection.version != MQTT_5 or not packet.qos:  # no PUBACK that could say so
             connection.disconnect(rejection.reason_code, str(rejection))
             return
         LOG.warning("publish of client %r rejected: 0x%02X %s", connection.client_id, rejection.reason_code, rejection)
-        self._finished(self._append(packet.packet_id, None), rejection.reason_code)
-
-    def _append(self, packet_id: int, fault: PubackFault | None) -> _Pending:
-        pending = _Pending(packet_id, fault)
-        self._pending.append(pending)
-        return pending
-
-    def _wait(self, pending: _Pending, result: Awaitable[None] | None, topic: str) -> None:
-        if result is None:
-            self._accepted(pending)
-            return
-        future = asyncio.ensure_future(result)
-        future.add_done_callback(lambda done: self._handled(pending, done, topic))
-        self._throttle_reading()
-
-    def _handled(self, pending: _Pending, future: asyncio.Future[None], topic: str) -> None:
-        if future.cancelled():
-            return  # the local cloud is stopping: no PUBACK for what was not finished
-        if (error := future.exception()) is not None:
-            LOG.error("handling a message on %r failed", topic, exc_info=error)
-            self.connection.broker.counters.failed += 1
-            self._finished(pending, p.UNSPECIFIED_ERROR)
-        else:
-            self._accepted(pending)
-
-    def _accepted(self, pending: _Pending) -> None:
-        fault = pending.fault
-        if fault is not None and fault.delay_s:
-            self.connection.loop.call_later(fault.delay_s, self._finished, pending, p.SUCCESS)
-        else:
-            self._finished(pending, p.SUCCESS)
-
-    def _finished(self, pending: _Pending, reason_code: int) -> None:
-        pending.done, pending.reason_code = True, reason_code
-        while self._pending and self._pending[0].done:
-            self._settle(self._pending.popleft())
-        self._throttle_reading()
-
-    def _settle(self, pending: _Pending) -> None:
-        fault = pending.fault
-        if self.connection.closed or (fault is not None and fault.withhold):
-            return
-        if fault is not None and fault.drop:
-            self.connection.abort()
-            return
-        self._acknowledge(pending.packet_id, pending.reason_code)
-
-    def _acknowledge(self, packet_id: int, reason_code: int) -> None:
-        if not packet_id:
-            return
-        connection = self.connection
-        if reason_code and connection.version != MQTT_5:
-            connection.disconnect(reason_code, "MQTT 3.1.1 has no failing PUBACK")
-            return
-        self._unacked.discard(packet_id)
-        if reason_code:
-            connection.send(p.Ack(p.PUBACK, packet_id, reason_code))
-        else:
-            connection.send_bytes(b"\x40\x02" + packet_id.to_bytes(2, "big"))
-
-    def _throttle_reading(self) -> None:
-        """No more is read while too much is under way; MQTT 5 clients count for themselves."""
-        connection, limit = self.connection, self.connection.broker.limits.unacked_inbound
-        full = limit is not None and connection.version != MQTT_5 and len(self._unacked) >= limit
-        if full or len(self._pending) >= MOST_UNDER_WAY:
-            connection.pause("unacked")
-        else:
-            connection.resume("unacked")
+        self._pubacks.refused(packet.packet_id, rejection.reason_code)
 
     def publish_will(self, will: p.Will) -> None:
         """The client went without a word: publish what it left for that, if it may."""
@@ -250,14 +147,7 @@ class Inbound:
         except Rejected as rejection:
             LOG.warning("will of client %r is not published: %s", self.connection.client_id, rejection)
             return
-        result = self.connection.broker.accept(message)
-        if result is not None:
-            asyncio.ensure_future(result).add_done_callback(_log_failure)
-
-
-def _log_failure(future: asyncio.Future[None]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
-        LOG.error("handling a will failed", exc_info=error)
+        self.connection.broker.follow(self.connection.broker.accept, message, f"the will on {will.topic!r}")
 
 
 def _check_topic_size(topic: str, connection: Connection) -> None:

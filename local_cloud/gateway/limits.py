@@ -6,6 +6,7 @@ Read by every connection at each packet, so a value changed at run time holds fr
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 KIB = 1024
 
@@ -35,13 +36,15 @@ class Limits:
     shadow_requests_per_s: float | None = 20  # per thing
 
     @classmethod
+    def only(cls, **quotas: Any) -> Limits:
+        """No quota but these (topic aliases are a capability and stay). TypeError for one that there is not."""
+        lifted = {one.name: None for one in fields(cls) if one.name != "topic_aliases"}
+        return cls(**{**lifted, **quotas})
+
+    @classmethod
     def lifted(cls) -> Limits:
-        """No quota at all (topic aliases are a capability and stay)."""
-        limits = cls()
-        for one in fields(cls):
-            if one.name != "topic_aliases":
-                setattr(limits, one.name, None)
-        return limits
+        """No quota at all."""
+        return cls.only()
 
     def assign(self, other: Limits) -> None:
         """Take over every value of another table, in place, so that who holds this one sees them."""
@@ -59,7 +62,6 @@ class Rules:
     resumes_across_versions: bool  # may MQTT 5 take up a session of 3.1.1?
     sets_dup: bool
     downgrades_qos2: bool  # grant QoS 1 to a subscription that asks for 2, in place of disconnecting
-    denied_publish_disconnects: bool = False  # else PUBACK 0x87 where there is one to carry it (MQTT 5, QoS 1)
 
 
 AWS_RULES = Rules(hash_matches_parent=False, retained_needs_exact_filter=True, reserved_topics=True,

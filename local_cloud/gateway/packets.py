@@ -45,7 +45,14 @@ QOS_NOT_SUPPORTED = 0x9B
 SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9E
 SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xA1
 
+LONGEST_REASON = 300  # characters of a reason string; a topic quoted in it may be far longer
+
 Properties = dict[str, Any]
+
+
+def reason(text: str) -> Properties:
+    """A reason string as the properties of a CONNACK or DISCONNECT, cut; none for no text."""
+    return {"reason_string": text[:LONGEST_REASON]} if text else {}
 
 
 class MalformedPacket(ValueError):

@@ -135,7 +135,7 @@ def evaluate(statements: Iterable[Statement], action: str, resource: str, contex
 
 def parse(document: str | Mapping[str, Any]) -> tuple[Statement, ...]:
     """A policy document (JSON text or as parsed) as statements; raises PolicyError with what is wrong and where."""
-    text = document if isinstance(document, str) else json.dumps(document)
+    text = document if isinstance(document, str) else json.dumps(document, ensure_ascii=False)
     try:
         parsed = json.loads(text)
     except ValueError as error:
@@ -166,6 +166,8 @@ def _statement(raw: Any, number: int) -> Statement:
     for pattern in resources:
         for variable in _VARIABLE.findall(pattern):
             _check_variable(variable, where)
+    if not isinstance(raw.get("Condition", {}), dict):
+        raise PolicyError(f"{where}: Condition is {raw['Condition']!r}; an object of operators expected")
     conditions = tuple(condition for operator, tests in raw.get("Condition", {}).items()
                        for condition in _conditions(operator, tests, where))
     return Statement(raw["Effect"], actions, resources, conditions)
@@ -195,6 +197,8 @@ def _conditions(raw_operator: str, tests: Any, where: str) -> Iterable[Condition
     for key, raw in tests.items():
         if not _KNOWN_KEYS.match(key):
             raise PolicyError(f"{where}: condition key {key!r} is not known here")
+        if operator.endswith("IpAddress") and key != "aws:SourceIp":
+            raise PolicyError(f"{where}: {operator} is for aws:SourceIp, got {key!r}; compare that as a string")
         listed = raw if isinstance(raw, list) else [raw]
         values = tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in listed)
         for value in values:

@@ -22,6 +22,14 @@ class RegistryError(ValueError):
     """A registry call that AWS IoT would refuse: a name that exists or does not, something still attached."""
 
 
+class NotRegistered(RegistryError):
+    """A name that no thing, certificate or policy has."""
+
+
+class LimitReached(RegistryError):
+    """One more than AWS IoT's quota allows."""
+
+
 @dataclass
 class Thing:
     """A device by name; its certificates are attached to it."""
@@ -106,8 +114,13 @@ class Registry:
         """The certificate by id or ARN; RegistryError when there is none."""
         identity = reference.rpartition("cert/")[2]
         if identity not in self.certificates:
-            raise RegistryError(f"certificate {reference!r} is not registered")
+            raise NotRegistered(f"certificate {reference!r} is not registered")
         return self.certificates[identity]
+
+    def active(self, identity: str) -> Certificate | None:
+        """The certificate of that id, if a device may connect with it."""
+        certificate = self.certificates.get(identity)
+        return certificate if certificate is not None and certificate.status == ACTIVE else None
 
     def set_status(self, reference: str, status: str) -> None:
         """ACTIVE, INACTIVE, REVOKED …; anything but ACTIVE ends its live connections."""
@@ -146,7 +159,7 @@ class Registry:
         if name in policies:
             return
         if len(policies) >= POLICIES_PER_CERTIFICATE:
-            raise RegistryError(f"certificate has {POLICIES_PER_CERTIFICATE} policies already, AWS IoT's most")
+            raise LimitReached(f"certificate has {POLICIES_PER_CERTIFICATE} policies already, AWS IoT's most")
         policies.append(name)
         self.version += 1
 
@@ -183,12 +196,12 @@ class Registry:
 
     def _thing(self, name: str) -> Thing:
         if name not in self.things:
-            raise RegistryError(f"thing {name!r} is not registered")
+            raise NotRegistered(f"thing {name!r} is not registered")
         return self.things[name]
 
     def _policy(self, name: str) -> Policy:
         if name not in self.policies:
-            raise RegistryError(f"policy {name!r} does not exist")
+            raise NotRegistered(f"policy {name!r} does not exist")
         return self.policies[name]
 
 

@@ -29,7 +29,7 @@ GET, UPDATE, DELETE = OPERATIONS = ("get", "update", "delete")
 _NAME = "[a-zA-Z0-9:_-]"
 _THING = re.compile(_NAME + r"{1,128}\Z")
 _SHADOW = re.compile(_NAME + r"{1,64}\Z")
-_REQUEST = re.compile(rf"\$aws/things/({_NAME}{{1,128}})/shadow(?:/name/({_NAME}{{1,64}}))?/(get|update|delete)\Z")
+_REQUEST = re.compile(rf"\$aws/things/({_NAME}{{1,128}})/shadow(?:/name/({_NAME}{{1,64}}))?/({'|'.join(OPERATIONS)})\Z")
 
 Tell = Callable[[str, bytes], None]  # (topic, payload): to subscribers and rules
 

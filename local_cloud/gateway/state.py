@@ -55,7 +55,9 @@ def load(broker: Broker, path: Path) -> None:
             broker.retained[message.topic] = message
         for raw in state["sessions"]:
             _read_session(broker, raw, to_loop_s)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except StateError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # no JSON, no UTF-8 and no base64 are the last
         raise StateError(f"{path} is no broker state ({type(error).__name__}: {error}); move it away to start "
                          "empty") from error
 

@@ -5,10 +5,13 @@ The broker asks `SubscriptionIndex.matching` for every message it routes.
 
 from __future__ import annotations
 
+import re
+
 from local_cloud.gateway.packets import Subscription
 
 BASIC_INGEST = "$aws/rules/"
 CACHED_TOPICS = 4096
+_RULE_NAME = re.compile(r"[a-zA-Z0-9_]{1,128}\Z")
 
 Subscribers = dict[str, Subscription]  # by client id
 
@@ -39,6 +42,11 @@ def split_basic_ingest(topic: str) -> tuple[str | None, str]:
         return None, topic
     rule_name, _, rest = topic[len(BASIC_INGEST):].partition("/")
     return rule_name, rest
+
+
+def is_rule_name(name: str) -> bool:
+    """Whether Basic Ingest may name a rule so."""
+    return _RULE_NAME.match(name) is not None
 
 
 def matches(topic_filter: str, topic: str, hash_matches_parent: bool = True) -> bool:

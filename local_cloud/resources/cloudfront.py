@@ -5,7 +5,8 @@ import string
 from typing import Any
 
 from local_cloud.errors import DeployError, Unsupported
-from local_cloud.resources.registry import EMULATED, STORED, TAGS, Applied, Context, Properties, only, require, resource
+from local_cloud.properties import refuse_unknown
+from local_cloud.resources.registry import EMULATED, STORED, TAGS, Applied, Context, Properties, require, resource
 from local_cloud.web import WebSite
 
 _SECURITY = {
@@ -15,9 +16,10 @@ _SECURITY = {
     "ReferrerPolicy": lambda one: ("referrer-policy", one["ReferrerPolicy"]),
     "StrictTransportSecurity": lambda one: ("strict-transport-security", f"max-age={one['AccessControlMaxAgeSec']}"),
 }
-_BEHAVIOUR = "AllowedMethods CachedMethods CachePolicyId Compress ResponseHeadersPolicyId TargetOriginId " \
-             "ViewerProtocolPolicy"
-_DISTRIBUTION = "Comment DefaultCacheBehavior DefaultRootObject Enabled HttpVersion IPV6Enabled Origins PriceClass"
+_BEHAVIOUR = {"AllowedMethods", "CachedMethods", "CachePolicyId", "Compress", "ResponseHeadersPolicyId",
+              "TargetOriginId", "ViewerProtocolPolicy"}
+_DISTRIBUTION = {"Comment", "DefaultCacheBehavior", "DefaultRootObject", "Enabled", "HttpVersion", "IPV6Enabled",
+                 "Origins", "PriceClass"}
 
 
 def _id(length: int) -> str:
@@ -28,8 +30,8 @@ def _id(length: int) -> str:
           note="kept; the local site reads its bucket whatever the bucket's policy says")
 async def origin_access_control(properties: Properties, context: Context) -> Applied:
     """How a distribution signs its requests to an origin."""
-    only("OriginAccessControlConfig", require(properties, "OriginAccessControlConfig"),
-         "Description Name OriginAccessControlOriginType SigningBehavior SigningProtocol")
+    refuse_unknown("OriginAccessControlConfig", require(properties, "OriginAccessControlConfig"),
+                   {"Description", "Name", "OriginAccessControlOriginType", "SigningBehavior", "SigningProtocol"})
     made = _id(14)
     return Applied(made, {"Id": made})
 
@@ -41,9 +43,10 @@ async def origin_access_control(properties: Properties, context: Context) -> App
 async def response_headers_policy(properties: Properties, context: Context) -> Applied:
     """Headers that a distribution adds to each answer."""
     config = require(properties, "ResponseHeadersPolicyConfig")
-    only("ResponseHeadersPolicyConfig", config, "Comment CustomHeadersConfig Name SecurityHeadersConfig")
+    refuse_unknown("ResponseHeadersPolicyConfig", config,
+                   {"Comment", "CustomHeadersConfig", "Name", "SecurityHeadersConfig"})
     security = config.get("SecurityHeadersConfig", {})
-    only("SecurityHeadersConfig", security, " ".join(_SECURITY))
+    refuse_unknown("SecurityHeadersConfig", security, _SECURITY)
     headers = dict(_SECURITY[name](one) for name, one in security.items())
     for one in config.get("CustomHeadersConfig", {}).get("Items", []):
         headers[str(one["Header"]).lower()] = one["Value"]
@@ -63,9 +66,9 @@ async def response_headers_policy(properties: Properties, context: Context) -> A
 async def distribution(properties: Properties, context: Context) -> Applied:
     """One web site."""
     config = require(properties, "DistributionConfig")
-    only("DistributionConfig", config, _DISTRIBUTION)
+    refuse_unknown("DistributionConfig", config, _DISTRIBUTION)
     behaviour = config["DefaultCacheBehavior"]
-    only("DefaultCacheBehavior", behaviour, _BEHAVIOUR)
+    refuse_unknown("DefaultCacheBehavior", behaviour, _BEHAVIOUR)
     services, policy = context.services, behaviour.get("ResponseHeadersPolicyId")
     if policy is not None and policy not in services.header_policies:
         raise Unsupported(f"ResponseHeadersPolicyId: {policy} is no policy of this deployment; AWS's own are not "
@@ -86,7 +89,7 @@ def _bucket(config: dict[str, Any], origin_id: str) -> str:
     origins = config["Origins"]
     if len(origins) != 1 or origins[0]["Id"] != origin_id:
         raise Unsupported("Origins: one S3 origin is emulated, the one that DefaultCacheBehavior names")
-    only("Origins", origins[0], "DomainName Id OriginAccessControlId S3OriginConfig")
+    refuse_unknown("Origins", origins[0], {"DomainName", "Id", "OriginAccessControlId", "S3OriginConfig"})
     name, found, _ = str(origins[0]["DomainName"]).partition(".s3.")
     if not found:
         raise DeployError(f"Origins.DomainName: got {origins[0]['DomainName']}, expected a bucket's RegionalDomainName")

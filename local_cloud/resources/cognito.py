@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from local_cloud.resources.registry import EMULATED, MOTO, Applied, Context, Properties, flag, require, resource
+from local_cloud.properties import flag
+from local_cloud.resources.registry import EMULATED, MOTO, Applied, Context, Properties, require, resource
 from local_cloud.sign_in_page import SignInPage
 
 _PASSED = (
@@ -100,10 +101,12 @@ async def user_pool_client(properties: Properties, context: Context) -> Applied:
             "create_user_pool_client",
             UserPoolId=pool,
             ClientName=context.name(properties, "ClientName", 128),
-            GenerateSecret=flag(properties.get("GenerateSecret")),
+            GenerateSecret=flag("GenerateSecret", properties.get("GenerateSecret", False)),
             **_taken(properties, _CLIENT_PASSED),
             **numbers,
-            AllowedOAuthFlowsUserPoolClient=flag(properties.get("AllowedOAuthFlowsUserPoolClient")),
+            AllowedOAuthFlowsUserPoolClient=flag(
+                "AllowedOAuthFlowsUserPoolClient", properties.get("AllowedOAuthFlowsUserPoolClient", False)
+            ),
         )
     )["UserPoolClient"]
     attributes = {"ClientId": made["ClientId"], "Name": made["ClientName"]}

@@ -3,7 +3,8 @@
 from typing import Any
 
 from local_cloud.errors import Unsupported
-from local_cloud.resources.registry import MOTO, TAGS, Applied, Context, Properties, flag, only, require, resource
+from local_cloud.properties import flag, refuse_unknown
+from local_cloud.resources.registry import MOTO, TAGS, Applied, Context, Properties, require, resource
 
 STATED = {
     "PointInTimeRecoverySpecification": "moto keeps no backups",
@@ -31,7 +32,7 @@ def _indexes(given: list[dict[str, Any]] | None, billing: str) -> list[dict[str,
         return None
     indexes = [{key: value for key, value in index.items() if key not in _WITHOUT_EFFECT} for index in given]
     for index in indexes:
-        only("index", index, "IndexName KeySchema Projection ProvisionedThroughput")
+        refuse_unknown("index", index, {"IndexName", "KeySchema", "Projection", "ProvisionedThroughput"})
         if billing == "PROVISIONED":
             index["ProvisionedThroughput"] = _throughput(index.get("ProvisionedThroughput"))
     return indexes
@@ -47,7 +48,7 @@ async def _create(properties: Properties, context: Context) -> Applied:
     billing = properties.get("BillingMode", "PROVISIONED")
     stream = properties.get("StreamSpecification")
     if stream:
-        only("StreamSpecification", stream, "StreamViewType")
+        refuse_unknown("StreamSpecification", stream, {"StreamViewType"})
     await context.call(
         "dynamodb",
         "create_table",
@@ -63,7 +64,7 @@ async def _create(properties: Properties, context: Context) -> Applied:
         StreamSpecification={"StreamEnabled": True, **stream} if stream else None,
     )
     ttl = properties.get("TimeToLiveSpecification")
-    if ttl and flag(ttl.get("Enabled")):
+    if ttl and flag("TimeToLiveSpecification.Enabled", ttl.get("Enabled")):
         await context.call(
             "dynamodb",
             "update_time_to_live",

@@ -3,8 +3,8 @@ import json
 from typing import Any
 
 from local_cloud.errors import DeployError, Unsupported
-from local_cloud.resources.functions import function_name
-from local_cloud.resources.registry import EMULATED, TAGS, Applied, Context, Properties, only, require, resource
+from local_cloud.properties import refuse_unknown
+from local_cloud.resources.registry import EMULATED, TAGS, Applied, Context, Properties, require, resource
 
 
 @resource(
@@ -41,14 +41,12 @@ async def rule(properties: Properties, context: Context) -> Applied:
 
 
 def _target(given: dict[str, Any], context: Context) -> tuple[str, bytes | None]:
-    only("Targets", given, "Arn Id Input")
+    refuse_unknown("Targets", given, {"Arn", "Id", "Input"})
     arn = str(require(given, "Arn"))
     if not arn.startswith("arn:aws:lambda:"):
         raise Unsupported(f"Targets: {arn} is no function; only functions are started by a schedule")
-    name = function_name(arn)
-    if context.services.functions.by_name(name) is None:
-        raise DeployError(f"Targets: {name} is no function of this deployment")
-    return name, _input(given["Input"]) if "Input" in given else None
+    function = context.services.functions.existing("Targets", arn)
+    return function.name, _input(given["Input"]) if "Input" in given else None
 
 
 def _input(text: str) -> bytes:

@@ -1,7 +1,6 @@
 """AWS::KinesisFirehose::DeliveryStream: from template properties to our own buffers that write objects to S3."""
 
 from local_cloud import iam_services
-from local_cloud.errors import DeployError
 from local_cloud.resources.registry import EMULATED, TAGS, Applied, Context, Properties, resource
 
 
@@ -25,8 +24,6 @@ async def delivery_stream(properties: Properties, context: Context) -> Applied:
     name = context.name(properties, "DeliveryStreamName", 64)
     services = context.services
     arn = context.arn("firehose", f"deliverystream/{name}")
-    if name in services.firehose.names():
-        raise DeployError(f"delivery stream {name} exists already; delete it, or take DeliveryStreamName out")
     iam_services.stream_made(services.iam, properties)
     services.firehose.create(name, properties)
 

@@ -1,11 +1,10 @@
 """AWS::Lambda resources: from template properties to functions in worker processes and to their pollers."""
 
-import re
 import uuid
 from pathlib import Path
 
 from local_cloud import iam_services
-from local_cloud.errors import DeployError, Unsupported
+from local_cloud.errors import Unsupported
 from local_cloud.resources.registry import (
     EMULATED,
     IAM_NOTE,
@@ -111,8 +110,7 @@ async def event_source_mapping(properties: Properties, context: Context) -> Appl
 async def permission(properties: Properties, context: Context) -> Applied:
     """Leave for a service to call a function that must exist."""
     name = require(properties, "FunctionName")
-    if context.services.functions.by_name(name) is None:
-        raise DeployError(f"FunctionName: {name} is no function of this deployment")
+    context.services.functions.existing("FunctionName", name)
     return Applied(f"{context.stack}-{context.logical_id}", {"Id": context.logical_id})
 
 
@@ -124,14 +122,6 @@ async def permission(properties: Properties, context: Context) -> Applied:
 )
 async def event_invoke_config(properties: Properties, context: Context) -> Applied:
     """Retries and destinations of asynchronous calls."""
-    made = context.services.functions.by_name(require(properties, "FunctionName"))
-    if made is None:
-        raise DeployError(f"FunctionName: {properties['FunctionName']} is no function of this deployment")
+    made = context.services.functions.existing("FunctionName", require(properties, "FunctionName"))
     made.configure_async(properties)
     return Applied(f"{made.name}|{properties.get('Qualifier', '$LATEST')}")
-
-
-def function_name(uri: str) -> str:
-    """The function's name in an ARN or in API Gateway's invocation URI."""
-    found = re.search(r":function:([A-Za-z0-9-_]+)", uri)
-    return found.group(1) if found else uri

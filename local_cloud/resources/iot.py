@@ -5,6 +5,7 @@ from typing import Any
 
 from local_cloud.errors import DeployError
 from local_cloud.gateway import PolicyError, RegistryError
+from local_cloud.properties import refuse_unknown
 from local_cloud.resources.registry import (
     EMULATED,
     STORED,
@@ -12,7 +13,6 @@ from local_cloud.resources.registry import (
     Applied,
     Context,
     Properties,
-    only,
     require,
     resource,
 )
@@ -37,7 +37,7 @@ def _undo(call: Callable[..., Any], *arguments: Any) -> Callable[[], Awaitable[N
 async def thing(properties: Properties, context: Context) -> Applied:
     """One thing of the gateway's registry."""
     payload = properties.get("AttributePayload", {})
-    only("AttributePayload", payload, "Attributes")
+    refuse_unknown("AttributePayload", payload, {"Attributes"})
     registry = context.services.registry
     name = context.name(properties, "ThingName", 128)
     made = _registry(registry.add_thing, name, payload.get("Attributes"), properties.get("ThingTypeName"))
@@ -101,8 +101,7 @@ async def certificate(properties: Properties, context: Context) -> Applied:
     except ValueError as fault:
         raise DeployError(f"CertificateSigningRequest: {fault}") from None
     registry = context.services.registry
-    text = pem.decode() if isinstance(pem, bytes) else pem
-    made = _registry(registry.add_certificate, text, require(properties, "Status"))
+    made = _registry(registry.add_certificate, pem, require(properties, "Status"))
     return Applied(made.id, {"Arn": made.arn, "Id": made.id}, _undo(registry.remove_certificate, made.id))
 
 

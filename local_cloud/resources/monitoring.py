@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from local_cloud import alarm_rules
 from local_cloud.errors import DeployError
+from local_cloud.properties import flag
 from local_cloud.resources.registry import (
     EMULATED,
     STORED,
@@ -13,13 +15,13 @@ from local_cloud.resources.registry import (
     Applied,
     Context,
     Properties,
-    flag,
     require,
     resource,
 )
 
 _KINDS: dict[str, Callable[[Any], Any]] = {
-    "Period": int, "EvaluationPeriods": int, "DatapointsToAlarm": int, "Threshold": float, "ActionsEnabled": flag}
+    "Period": int, "EvaluationPeriods": int, "DatapointsToAlarm": int, "Threshold": float,
+    "ActionsEnabled": partial(flag, "ActionsEnabled")}
 
 
 @resource(
@@ -64,7 +66,7 @@ def _as_asked(properties: Properties) -> Properties:
              if key not in ("AlarmName", "Tags", "Metrics")}
     if "Metrics" in properties:
         asked["Metrics"] = [
-            {**entry, "ReturnData": flag(entry.get("ReturnData", True)),
+            {**entry, "ReturnData": flag("ReturnData", entry.get("ReturnData", True)),
              **({"Period": int(entry["Period"])} if "Period" in entry else {})} for entry in properties["Metrics"]]
     return asked
 

@@ -36,8 +36,6 @@ from local_cloud.resources.registry import (
 async def queue(properties: Properties, context: Context) -> Applied:
     """One standard queue."""
     name = context.name(properties, "QueueName", 80)
-    if name in context.services.queues.names():
-        raise DeployError(f"queue {name} exists already; delete it, or take QueueName out")
     made = context.services.queues.create(name, properties)
 
     async def delete() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from local_cloud.errors import DeployError, Unsupported
+from local_cloud.errors import DeployError
 
 Properties = dict[str, Any]
 EMULATED, MOTO, STORED = "emulated", "moto", "stored"
@@ -180,22 +180,8 @@ def physical_name(stack: str, logical_id: str, limit: int, *, lower: bool = Fals
     return name.lower() if lower else name
 
 
-def only(where: str, given: Mapping[str, Any], honoured: str) -> None:
-    """Refuse any member of a nested object that is not among the space-separated names."""
-    unknown = sorted(set(given) - set(honoured.split()))
-    if unknown:
-        raise Unsupported(
-            f"{where}.{unknown[0]}: not known to the local cloud; known: {', '.join(sorted(honoured.split()))}"
-        )
-
-
 def require(properties: Properties, name: str) -> Any:
     """A property that must be there."""
     if name not in properties:
         raise DeployError(f"property {name} is missing")
     return properties[name]
-
-
-def flag(value: Any) -> bool:
-    """CloudFormation's booleans, which may come as strings."""
-    return value is True or str(value).lower() == "true"

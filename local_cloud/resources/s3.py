@@ -4,17 +4,17 @@ import json
 from typing import Any
 
 from local_cloud.errors import DeployError
-from local_cloud.resources.registry import MOTO, TAGS, Applied, Context, Properties, only, require, resource
+from local_cloud.properties import refuse_unknown
+from local_cloud.resources.registry import MOTO, TAGS, Applied, Context, Properties, require, resource
 
-_RULE_KEYS = (
-    "AbortIncompleteMultipartUpload ExpirationInDays ExpiredObjectDeleteMarker Id NoncurrentVersionExpiration "
-    "NoncurrentVersionTransitions Prefix Status TagFilters Transitions ObjectSizeGreaterThan ObjectSizeLessThan"
-)
+_RULE_KEYS = {"AbortIncompleteMultipartUpload", "ExpirationInDays", "Id", "NoncurrentVersionExpiration", "Prefix",
+              "Status", "Transitions"}
+_CORS_KEYS = {"AllowedHeaders", "AllowedMethods", "AllowedOrigins", "ExposedHeaders", "Id", "MaxAge"}
 
 
 def _lifecycle_rule(rule: dict[str, Any]) -> dict[str, Any]:
     """A CloudFormation lifecycle rule in the words of the S3 API."""
-    only("LifecycleConfiguration.Rules", rule, _RULE_KEYS)
+    refuse_unknown("LifecycleConfiguration.Rules", rule, _RULE_KEYS)
     made: dict[str, Any] = {"Status": rule["Status"], "Filter": {"Prefix": rule.get("Prefix", "")}}
     if "Id" in rule:
         made["ID"] = rule["Id"]
@@ -75,27 +75,7 @@ async def bucket(properties: Properties, context: Context) -> Applied:
     name = context.name(properties, "BucketName", 63, lower=True)
     location = None if context.region == "us-east-1" else {"LocationConstraint": context.region}
     await context.call("s3", "create_bucket", Bucket=name, CreateBucketConfiguration=location)
-    if "VersioningConfiguration" in properties:
-        await context.call(
-            "s3",
-            "put_bucket_versioning",
-            Bucket=name,
-            VersioningConfiguration={"Status": properties["VersioningConfiguration"]["Status"]},
-        )
-    if "LifecycleConfiguration" in properties:
-        rules = [_lifecycle_rule(rule) for rule in properties["LifecycleConfiguration"]["Rules"]]
-        await context.call(
-            "s3", "put_bucket_lifecycle_configuration", Bucket=name, LifecycleConfiguration={"Rules": rules}
-        )
-    if "CorsConfiguration" in properties:
-        await context.call(
-            "s3",
-            "put_bucket_cors",
-            Bucket=name,
-            CORSConfiguration={
-                "CORSRules": [_cors_rule(rule) for rule in properties["CorsConfiguration"]["CorsRules"]]
-            },
-        )
+    await _configure(name, properties, context)
 
     async def delete() -> None:
         if name in context.services.swept_buckets:
@@ -122,8 +102,33 @@ async def bucket(properties: Properties, context: Context) -> Applied:
     )
 
 
+async def _configure(name: str, properties: Properties, context: Context) -> None:
+    """Versioning, lifecycle rules and CORS of a bucket that is made."""
+    if "VersioningConfiguration" in properties:
+        await context.call(
+            "s3",
+            "put_bucket_versioning",
+            Bucket=name,
+            VersioningConfiguration={"Status": properties["VersioningConfiguration"]["Status"]},
+        )
+    if "LifecycleConfiguration" in properties:
+        rules = [_lifecycle_rule(rule) for rule in properties["LifecycleConfiguration"]["Rules"]]
+        await context.call(
+            "s3", "put_bucket_lifecycle_configuration", Bucket=name, LifecycleConfiguration={"Rules": rules}
+        )
+    if "CorsConfiguration" in properties:
+        await context.call(
+            "s3",
+            "put_bucket_cors",
+            Bucket=name,
+            CORSConfiguration={
+                "CORSRules": [_cors_rule(rule) for rule in properties["CorsConfiguration"]["CorsRules"]]
+            },
+        )
+
+
 def _cors_rule(rule: dict[str, Any]) -> dict[str, Any]:
-    only("CorsConfiguration.CorsRules", rule, "AllowedHeaders AllowedMethods AllowedOrigins ExposedHeaders Id MaxAge")
+    refuse_unknown("CorsConfiguration.CorsRules", rule, _CORS_KEYS)
     names = {"ExposedHeaders": "ExposeHeaders", "Id": "ID", "MaxAge": "MaxAgeSeconds"}
     return {names.get(key, key): value for key, value in rule.items()}
 

@@ -1,24 +1,21 @@
-"""Function calls in rule SQL: found in functions/, or refused when the rule is created."""
+"""Function calls in rule SQL: found among those that the statement has, or refused when the rule is created."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lark import Tree
 from lark.lexer import Token
 
 from local_cloud.rule_sql import parser
-from local_cloud.rule_sql.errors import Unsupported
-from local_cloud.rule_sql.functions import AWS_SERVICE_FUNCTIONS, FUNCTIONS, Function
-from local_cloud.rule_sql.scope import Scope
+from local_cloud.rule_sql.errors import SqlError, Unsupported
+from local_cloud.rule_sql.functions import AWS_SERVICE_FUNCTIONS, RULE_FUNCTIONS, Function
+from local_cloud.rule_sql.parser import Node
+from local_cloud.rule_sql.scope import Evaluator, Scope
 from local_cloud.rule_sql.values import UNDEFINED
 
 if TYPE_CHECKING:
     from local_cloud.rule_sql.compiler import Compiler
-
-Evaluator = Callable[[Scope], Any]
-Node = Tree[Token]
 
 
 def compile_call(compiler: Compiler, node: Node) -> Evaluator:
@@ -27,10 +24,11 @@ def compile_call(compiler: Compiler, node: Node) -> Evaluator:
     assert isinstance(token, Token)
     name = token.lower()
     arguments = [child for child in node.children[1:] if isinstance(child, Tree)]
-    _refuse_services(compiler, token, name, arguments)
-    function = FUNCTIONS.get(name)
+    function = compiler.functions.get(name)
     if function is None:
-        raise compiler.fault(token, f"unknown function {token!s}()")
+        raise _unknown(compiler, token, name)
+    if name == "decode":
+        _refuse_proto(compiler, token, arguments)
     if name == "transform" and arguments and _bare(arguments[0]).data == "variable":
         raise compiler.fault(arguments[0], "the mode of transform() cannot be a variable; write 'enrichArray'")
     if name == "encode" and arguments and arguments[0].data == "star":
@@ -38,14 +36,18 @@ def compile_call(compiler: Compiler, node: Node) -> Evaluator:
     return _call_of(function, compiler.compile_all(arguments))
 
 
-def _refuse_services(compiler: Compiler, token: Token, name: str, arguments: list[Node]) -> None:
-    service = AWS_SERVICE_FUNCTIONS.get(name)
-    if service is not None:
-        raise compiler.fault(token, f"{name}() needs {service}, which is not emulated here", Unsupported)
-    if name != "decode" or len(arguments) < 2:
-        return
-    scheme = _bare(arguments[1])
-    if scheme.data == "string" and parser.unquote(str(scheme.children[0])) == "proto":
+def _unknown(compiler: Compiler, token: Token, name: str) -> SqlError:
+    if name not in AWS_SERVICE_FUNCTIONS:
+        return compiler.fault(token, f"unknown function {token!s}()")
+    text = f"{name}() needs {AWS_SERVICE_FUNCTIONS[name]}, which is not emulated here"
+    if name in RULE_FUNCTIONS:
+        text = f"{name}() needs {AWS_SERVICE_FUNCTIONS[name]}, which only a rule of a running local cloud has"
+    return compiler.fault(token, text, Unsupported)
+
+
+def _refuse_proto(compiler: Compiler, token: Token, arguments: list[Node]) -> None:
+    scheme = _bare(arguments[1]) if len(arguments) > 1 else None
+    if scheme is not None and scheme.data == "string" and parser.unquote(str(scheme.children[0])) == "proto":
         text = "decode(…, 'proto') needs a descriptor in Amazon S3, which is not emulated here"
         raise compiler.fault(token, text, Unsupported)
 

@@ -6,7 +6,7 @@ variables, cast targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from lark import Tree
@@ -14,23 +14,24 @@ from lark.lexer import Token
 
 from local_cloud.rule_sql import calls, casts, operators, parser, selection
 from local_cloud.rule_sql.errors import SqlError
-from local_cloud.rule_sql.functions import FUNCTIONS
+from local_cloud.rule_sql.functions import FUNCTIONS, Function
 from local_cloud.rule_sql.json_text import literal_number
-from local_cloud.rule_sql.scope import Scope
+from local_cloud.rule_sql.parser import Node
+from local_cloud.rule_sql.scope import Evaluator, Scope
 from local_cloud.rule_sql.values import UNDEFINED, equal
-
-Evaluator = Callable[[Scope], Any]
-Node = Tree[Token]
 
 MAX_NESTING = 100
 
 
 class Compiler:
-    """Compiles the expressions of one statement or template; `variables` are the SET names defined so far."""
+    """Compiles the expressions of one statement or template; `variables` are the SET names defined so far, `functions`
+    what may be called."""
 
-    def __init__(self, text: str, variables: set[str], clause: str | None = None, offset: int = 0) -> None:
+    def __init__(self, text: str, variables: set[str], functions: Mapping[str, Function], clause: str | None = None,
+                 offset: int = 0) -> None:
         self.text = text
         self.variables = variables
+        self.functions = functions
         self._clause = clause
         self._offset = offset
         self._nesting = 0

@@ -12,7 +12,9 @@ from lark.lexer import Token
 
 from local_cloud.rule_sql.errors import SqlError
 
+VERSION = "2016-03-23"  # of AWS IoT SQL: the one that grammar.lark is
 MAX_CHARACTERS = 256 * 1024  # AWS takes a rule of 128 KB; more than twice that is no rule
+Node = Tree[Token]
 _CLAUSE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\b(set|select|from|where)\b", re.I | re.S)
 _ESCAPE = re.compile(r"""\\(["'\\/nrt]|u[0-9a-fA-F]{4})""")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
@@ -24,17 +26,17 @@ def _grammar(start: str) -> Lark:
     return Lark(text, parser="lalr", start=start, propagate_positions=True, maybe_placeholders=True)
 
 
-def parse_statement(sql: str) -> Tree[Token]:
+def parse_statement(sql: str) -> Node:
     """The tree of a whole statement ([SET …] SELECT …); raises SqlError."""
     return _parse("statement", sql, None)
 
 
-def parse_expression(text: str, clause: str) -> Tree[Token]:
+def parse_expression(text: str, clause: str) -> Node:
     """The tree of one expression, such as a substitution template holds; raises SqlError naming `clause`."""
     return _parse("expression", text, clause)
 
 
-def _parse(start: str, text: str, clause: str | None) -> Tree[Token]:
+def _parse(start: str, text: str, clause: str | None) -> Node:
     if len(text) > MAX_CHARACTERS:
         raise SqlError(clause or "SELECT", 0, f"{len(text)} characters, at most {MAX_CHARACTERS} are taken")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from local_cloud.rule_sql.message import Message
@@ -47,3 +48,6 @@ class Scope:
     def raw(self) -> Any:
         """What encode(*, …) takes: the payload byte for byte; inside a nested SELECT the element."""
         return self.message.payload if self.outer is None else self.value
+
+
+Evaluator = Callable[[Scope], Any]  # a compiled expression

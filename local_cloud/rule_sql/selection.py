@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lark import Tree
-from lark.lexer import Token
 
-from local_cloud.rule_sql.scope import Scope
+from local_cloud.rule_sql.parser import Node
+from local_cloud.rule_sql.scope import Evaluator, Scope
 from local_cloud.rule_sql.values import UNDEFINED, to_boolean
 
 if TYPE_CHECKING:
     from local_cloud.rule_sql.compiler import Compiler
-
-Evaluator = Callable[[Scope], Any]
 
 
 @dataclass
@@ -26,7 +24,7 @@ class Rows:
     from_array: bool
 
 
-def compile_where(compiler: Compiler, where: Tree[Token] | None) -> Callable[[Scope], bool]:
+def compile_where(compiler: Compiler, where: Node | None) -> Callable[[Scope], bool]:
     """Whether a scope passes; Undefined and false do not."""
     if where is None:
         return lambda scope: True
@@ -34,7 +32,7 @@ def compile_where(compiler: Compiler, where: Tree[Token] | None) -> Callable[[Sc
     return lambda scope: to_boolean(condition(scope)) is True
 
 
-def compile_nested(compiler: Compiler, subquery: Tree[Token]) -> Evaluator:
+def compile_nested(compiler: Compiler, subquery: Node) -> Evaluator:
     """(SELECT …) as a value: an Array over an Array, one result over an Object, else Undefined."""
     rows_of = _compile_subquery(compiler, subquery)
 
@@ -49,7 +47,7 @@ def compile_nested(compiler: Compiler, subquery: Tree[Token]) -> Evaluator:
     return nested
 
 
-def compile_exists(compiler: Compiler, subquery: Tree[Token]) -> Evaluator:
+def compile_exists(compiler: Compiler, subquery: Node) -> Evaluator:
     """EXISTS (SELECT …): whether any row passes; false when there is nothing to select from."""
     rows_of = _compile_subquery(compiler, subquery)
 
@@ -60,7 +58,7 @@ def compile_exists(compiler: Compiler, subquery: Tree[Token]) -> Evaluator:
     return exists
 
 
-def _compile_subquery(compiler: Compiler, node: Tree[Token]) -> Callable[[Scope], Rows | None]:
+def _compile_subquery(compiler: Compiler, node: Node) -> Callable[[Scope], Rows | None]:
     """The rows of (SELECT … FROM array or object …); None when the source is neither."""
     projection, source, alias, where = node.children
     [source_of] = compiler.compile_all([source])
@@ -123,7 +121,7 @@ def _place(output: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     output[path[-1]] = value
 
 
-def _compile_item(compiler: Compiler, item: Tree[Token]) -> _Item:
+def _compile_item(compiler: Compiler, item: Node) -> _Item:
     expression, alias = item.children
     assert isinstance(expression, Tree)
     [evaluate] = compiler.compile_all([expression])
@@ -139,7 +137,7 @@ def _compile_item(compiler: Compiler, item: Tree[Token]) -> _Item:
     return _Item("named", (name,), evaluate)
 
 
-def _own_name(node: Tree[Token]) -> str | None:
+def _own_name(node: Node) -> str | None:
     """The name an item has without AS: a.b is b, @v is v, f(x) is f."""
     first = node.children[0] if node.children else None
     if node.data in ("group", "index") and isinstance(first, Tree):

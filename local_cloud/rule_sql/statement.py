@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from lark import Tree
@@ -11,15 +11,16 @@ from lark.lexer import Token
 from local_cloud.rule_sql import parser
 from local_cloud.rule_sql.compiler import Compiler
 from local_cloud.rule_sql.errors import SqlError
+from local_cloud.rule_sql.functions import FUNCTIONS, Function
 from local_cloud.rule_sql.json_text import dumps
 from local_cloud.rule_sql.message import Message
-from local_cloud.rule_sql.scope import Scope
+from local_cloud.rule_sql.parser import VERSION, Node
+from local_cloud.rule_sql.scope import Evaluator, Scope
 from local_cloud.rule_sql.selection import compile_projection, compile_where
 from local_cloud.rule_sql.templates import Template
 from local_cloud.rule_sql.topics import filter_fault
 from local_cloud.rule_sql.values import NO_OUTPUT, UNDEFINED
 
-VERSION = "2016-03-23"
 MAX_VARIABLES = 10
 MAX_VARIABLE_NAME = 64
 MAX_VARIABLES_BYTES = 128 * 1024
@@ -28,12 +29,13 @@ MAX_VARIABLES_BYTES = 128 * 1024
 class Statement:
     """One compiled statement. `topic_filter` is None without FROM: such a rule runs by Basic Ingest only."""
 
-    def __init__(self, sql: str) -> None:
+    def __init__(self, sql: str, functions: Mapping[str, Function]) -> None:
         self.sql = sql
         tree = parser.parse_statement(sql)
         sets, projection, source, where = tree.children
         self._names: set[str] = set()
-        self._compiler = Compiler(sql, self._names)
+        self._functions = functions
+        self._compiler = Compiler(sql, self._names, functions)
         self._variables = self._compile_set(sets) if isinstance(sets, Tree) else []
         self.topic_filter = self._compile_from(source) if isinstance(source, Tree) else None
         self._passes = compile_where(self._compiler, where)  # type: ignore[arg-type]
@@ -53,7 +55,7 @@ class Statement:
     def template(self, text: str) -> Template:
         """The compiled substitution template of an action's parameter; raises SqlError. Compiled once per text."""
         if text not in self._templates:
-            self._templates[text] = Template(text, self._names)
+            self._templates[text] = Template(text, self._names, self._functions)
         return self._templates[text]
 
     def render(self, template: str, message: Message) -> str:
@@ -78,7 +80,7 @@ class Statement:
             if size_bytes > MAX_VARIABLES_BYTES:
                 raise SqlError("SET", 0, f"variables up to {name} hold more than {MAX_VARIABLES_BYTES} bytes of JSON")
 
-    def _compile_set(self, sets: Tree[Token]) -> list[tuple[str, Callable[[Scope], Any]]]:
+    def _compile_set(self, sets: Node) -> list[tuple[str, Evaluator]]:
         variables = []
         for assignment in sets.children:
             assert isinstance(assignment, Tree)
@@ -100,7 +102,7 @@ class Statement:
             return f"more than {MAX_VARIABLES} variables"
         return None
 
-    def _compile_from(self, source: Tree[Token]) -> str:
+    def _compile_from(self, source: Node) -> str:
         [token] = source.children
         assert isinstance(token, Token)
         topic_filter = parser.unquote(token) if token.type == "STRING" else str(token)
@@ -110,11 +112,13 @@ class Statement:
         return topic_filter
 
 
-def compile_statement(sql: str, version: str | None = VERSION) -> Statement:
+def compile_statement(sql: str, version: str | None = VERSION,
+                      services: Mapping[str, Function] | None = None) -> Statement:
     """Compile a rule's SQL. `version` is the rule's AwsIotSqlVersion; None is CloudFormation's default, 2015-10-08.
 
-    Raises SqlError for what AWS would refuse (or what is not known to be AWS IoT SQL), and its subclass Unsupported
-    for functions that call other AWS services.
+    `services` are the functions that call another AWS service and can be called here, by name. Raises SqlError for
+    what AWS would refuse (or what is not known to be AWS IoT SQL), and its subclass Unsupported for any other function
+    of another service.
     """
     if version != VERSION:
         got = f"{version!r}" if version else "none, which means '2015-10-08'"
@@ -122,4 +126,4 @@ def compile_statement(sql: str, version: str | None = VERSION) -> Statement:
         raise SqlError("SELECT", 0, text)
     if not sql.strip():
         raise SqlError("SELECT", 0, "the statement is empty; write SELECT … FROM '…'")
-    return Statement(sql)
+    return Statement(sql, {**FUNCTIONS, **(services or {})})

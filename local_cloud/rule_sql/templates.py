@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from local_cloud.rule_sql import parser
 from local_cloud.rule_sql.compiler import Compiler
 from local_cloud.rule_sql.errors import SqlError
+from local_cloud.rule_sql.functions import Function
 from local_cloud.rule_sql.json_text import to_string
-from local_cloud.rule_sql.scope import Scope
+from local_cloud.rule_sql.scope import Evaluator, Scope
 from local_cloud.rule_sql.values import UNDEFINED
 
 
 class Template:
-    """A compiled template; `variables` are the SET names of the rule's statement. Raises SqlError."""
+    """A compiled template; `variables` are the SET names of the rule's statement, `functions` what it may call.
+    Raises SqlError."""
 
-    def __init__(self, text: str, variables: set[str]) -> None:
+    def __init__(self, text: str, variables: set[str], functions: Mapping[str, Function]) -> None:
         self.text = text
         if "@{" in text:
             raise SqlError("template", text.index("@{") + 1, "@{field} works in InfluxDB actions only; use ${…}")
-        self._parts: list[str | Callable[[Scope], Any]] = []
+        self._parts: list[str | Evaluator] = []
         position = 0
         while (start := text.find("${", position)) >= 0:
             end = _closing_brace(text, start + 2)
             self._parts.append(text[position:start])
-            self._parts.append(_compile(text[start + 2 : end], variables, start + 2))
+            self._parts.append(_compile(text[start + 2 : end], variables, functions, start + 2))
             position = end + 1
         self._parts.append(text[position:])
 
@@ -34,12 +36,12 @@ class Template:
         return "".join(part if isinstance(part, str) else _as_text(part(scope)) for part in self._parts)
 
 
-def _compile(expression: str, variables: set[str], offset: int) -> Callable[[Scope], Any]:
+def _compile(expression: str, variables: set[str], functions: Mapping[str, Function], offset: int) -> Evaluator:
     try:
         tree = parser.parse_expression(expression, "template")
     except SqlError as fault:
         raise SqlError("template", fault.position + offset, fault.text) from None
-    return Compiler(expression, variables, "template", offset).compile(tree)
+    return Compiler(expression, variables, functions, "template", offset).compile(tree)
 
 
 def _as_text(value: Any) -> str:

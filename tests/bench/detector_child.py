@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from edge_bridge.detectors import factory
+from edge_bridge.detectors import factory, judged
 from tests.bench import load
 from tests.bench.bridge_child import rss_mb
 
@@ -32,7 +32,7 @@ def _many(make: Any, devices: int) -> dict[str, float]:
     from edge_bridge.detectors.seed import MODELS_KEPT
 
     first = make()
-    first.update_many(values)
+    judged(first, values)
     state = first.state()
     shared = [make() for _ in range(MODELS_KEPT)]
     for one in shared:  # what all share is full then

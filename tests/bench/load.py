@@ -15,7 +15,7 @@ from contract import topics
 from edge_bridge.counters import Counters
 from edge_bridge.outbox import Intake, Outbox
 from edge_bridge.rows import Rows
-from edge_bridge.schema import Store
+from edge_bridge.store import Store
 from local_cloud.gateway import packets as p
 from local_cloud.gateway.codec import encode
 from local_cloud.gateway.packets import MQTT_3_1_1, MQTT_5

@@ -14,11 +14,12 @@ from unittest import mock
 from contract import rollups
 from deploy.rebuild_tables import Pace, Rebuilder
 from lambdas import table
-from tests import cloud_tables
+from tests import cloud_tables, messages
 from tests.api_rig import get, readings
 from tests.bench.report import Row
-from tests.cloud_tables import INDEXES, NAMES, REGION, SITE, T0_MS
+from tests.cloud_tables import INDEXES, NAMES, REGION
 from tests.dynamodb_local import DynamoDbLocal
+from tests.messages import SITE, T0_MS
 
 TIMES = 100
 HOURS, QUICK_HOURS = 12, 3
@@ -72,7 +73,7 @@ def _fill(hours: int, times: int) -> None:
 
 
 def _row(at_ms: int) -> Any:
-    plain = cloud_tables.row(0, {"sensor1": f"2{at_ms % 97 / 100:.2f}", "sensor2": f"0.{at_ms % 9973:04}"})
+    plain = messages.row(0, {"sensor1": f"2{at_ms % 97 / 100:.2f}", "sensor2": f"0.{at_ms % 9973:04}"})
     return plain._replace(number=at_ms * 1000, at_ms=at_ms, received_ms=at_ms + 20, timestamp=at_ms // 1000)
 
 

@@ -46,7 +46,7 @@ def finished(pipeline: Pipeline) -> reconcile.Everything:
 
 
 def assert_whole(counted: reconcile.Everything, readings: int, events: int) -> None:
-    assert counted.whole, counted
+    assert not counted.wrong, counted
     assert (counted.readings.published, counted.events.published) == (readings, events)
     assert counted.alerts.stored == counted.alerts.raised
 
@@ -76,6 +76,8 @@ def test_a_third_field_comes_back_exactly_and_bad_input_stops_nothing(tmp_path: 
         assert site["site"] == pipeline.thing and sum(site["waiting"].values()) == 0 and site["age_s"] < 60
         assert {d["device"]: (d["committed"], d["delivered"], d["waiting"], d["gaps"]) for d in site["devices"]} == {
             "pi-1": (100, 100, 0, 0), "pi-2": (100, 100, 0, 0), "camera-01": (10, 10, 0, 0)}
+        bands = [one["normal"]["sensor2"] for one in site["devices"] if one["device"].startswith("pi-")]
+        assert len(bands) == 2 and all(low < Decimal("0.5") < high for low, high in bands), bands
         assert site["dead_lettered"] == sum(site["dead_lettered_by_reason"].values()) == len(BAD_INPUT)
         persons = get(pipeline, "/data?limit=100")
         assert len(persons) == 10 and set(persons[0]) == {"device_id", "timestamp", "persons_detected"}

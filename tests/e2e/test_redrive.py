@@ -50,20 +50,16 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         pipeline.close()
 
 
-def deployment_of(pipeline: Pipeline) -> redrive.Deployment:
-    return redrive.Deployment("edgecloud", pipeline.ready["region"], pipeline.ready["endpoints"]["aws"])
-
-
 def test_dead_letters_and_error_objects_are_applied(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
-    deployment = deployment_of(pipeline)
-    sqs, s3, bucket = deployment.client("sqs"), deployment.client("s3"), pipeline.archive_bucket()
-    sqs.send_message(QueueUrl=deployment.parameter("readings-dead-letters"), MessageBody=with_site(sealed("a")))
-    put_error(s3, bucket, "1", sealed("b"), "SqsAction", deployment.parameter("readings-queue"))
-    stream = deployment.client("firehose").list_delivery_streams()["DeliveryStreamNames"]
+    place = pipeline.target
+    sqs, s3, bucket = place.client("sqs"), place.client("s3"), pipeline.archive_bucket()
+    sqs.send_message(QueueUrl=place.parameter("readings-dead-letters"), MessageBody=with_site(sealed("a")))
+    put_error(s3, bucket, "1", sealed("b"), "SqsAction", place.parameter("readings-queue"))
+    stream = place.client("firehose").list_delivery_streams()["DeliveryStreamNames"]
     archive = next(name for name in stream if "Readings" in name)
     put_error(s3, bucket, "2", sealed("c"), "FirehoseAction", archive)
     put_error(s3, bucket, "3", b"\xff", "SqsAction", "q")
-    assert redrive.redrive(deployment) == 1, "one object could not be read"
+    assert redrive.redrive(place) == 1, "one object could not be read"
     assert "readings: 1 dead letters moved back, 2 error objects handed on, 1 left" in capsys.readouterr().out
     pipeline.control("/flush")
     items = {item["pk"]: item for item in pipeline.table("readings").scan()["Items"]}
@@ -73,7 +69,7 @@ def test_dead_letters_and_error_objects_are_applied(pipeline: Pipeline, capsys: 
     objects = s3.list_objects_v2(Bucket=bucket)["Contents"]
     assert [o["Key"] for o in objects if o["Key"].startswith("errors/")] == ["errors/edgecloud_readings/3.json"]
     assert len([o for o in objects if o["Key"].startswith("archive/readings/")]) == 1
-    redrive.redrive(deployment)
+    redrive.redrive(place)
     pipeline.control("/flush")
     assert {item["pk"]: item for item in pipeline.table("readings").scan()["Items"]} == items
 
@@ -85,8 +81,8 @@ def everything(pipeline: Pipeline) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_emptied_tables_are_rebuilt_by_the_command(pipeline: Pipeline) -> None:
-    deployment = deployment_of(pipeline)
-    sqs, firehose = deployment.client("sqs"), deployment.client("firehose")
+    place = pipeline.target
+    sqs, firehose = place.client("sqs"), place.client("firehose")
     incident = alerts.incident("d", "sensor2", 1, alerts.OPENED, NOW_MS, 1, Decimal("3.5"), "spike")
     anomaly = alerts.Classified(1, NOW_MS, Decimal(NOW_MS) / 1000, NOW_MS, "sensor2", Decimal("3.5"), Decimal("3.5"),
                                 True, Decimal("-0.6"), incident=incident)
@@ -96,8 +92,8 @@ def test_emptied_tables_are_rebuilt_by_the_command(pipeline: Pipeline) -> None:
                        ("events", batch.seal_series("events", "ob", [batch.pack("camera-01", [event])])[1]),
                        ("alerts", alerts.seal("ob", "d", [anomaly])[1])):
         for _ in range(2):  # the rule hands each on to both, and the bridge may send it again
-            sqs.send_message(QueueUrl=deployment.parameter(f"{route}-queue"), MessageBody=with_site(raw))
-            firehose.put_record(DeliveryStreamName=deployment.parameter(f"{route}-archive"),
+            sqs.send_message(QueueUrl=place.parameter(f"{route}-queue"), MessageBody=with_site(raw))
+            firehose.put_record(DeliveryStreamName=place.parameter(f"{route}-archive"),
                                 Record={"Data": with_site(raw).encode() + b"\n"})
     pipeline.control("/flush")
     before = everything(pipeline)

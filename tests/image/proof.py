@@ -22,7 +22,7 @@ from tests.image.engine import ROOT, Engine
 pytestmark = pytest.mark.timeout(1800)
 THING = "EdgeCloudAWS"
 DEADLINE_S = 180.0
-BUILT = [name for name, path in images.DOCKERFILES.items() if (ROOT / path).exists()]
+BUILT = list(images.DOCKERFILES)
 REPORT: dict[str, Any] = {}
 
 

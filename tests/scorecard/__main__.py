@@ -5,6 +5,7 @@ import logging
 import shutil
 import sys
 import time
+from pathlib import Path
 
 from deploy.pipeline import scratch_directory
 from deploy.processes import ROOT
@@ -81,7 +82,7 @@ def _today() -> str:
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
-def _conclude(outcomes: list[Outcome], took_s: float, directory: "report.Path", keep: bool) -> int:
+def _conclude(outcomes: list[Outcome], took_s: float, directory: Path, keep: bool) -> int:
     failed = [outcome for outcome in outcomes if not outcome.passed]
     for outcome in failed:
         said = sorted({text for verdict in outcome.verdicts for text in verdict.failures}) or ["lost nothing, but must"]

@@ -3,7 +3,6 @@
 A reading is known by (device, spool, seq), its timestamp and its values: one that came back altered is lost. What a
 foreign publisher made has no spool; what the bridge acknowledged of it comes from a recording proxy.
 """
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from contract import batch, numbers
+from deploy.reconcile import exact, inversions, stamp
 
 Identity = tuple[Any, ...]
 
@@ -37,13 +37,12 @@ class Count:
 
 def made_reading(record: Mapping[str, Any]) -> Identity:
     """Identity of a line of a publisher's record."""
-    return (record["device"], record.get("spool"), record["seq"], _stamp(record["timestamp"]),
-            _values(record["values"]))
+    return record["device"], record.get("spool"), record["seq"], stamp(record["timestamp"]), exact(record["values"])
 
 
 def stored_readings(items: Iterable[Mapping[str, Any]]) -> list[tuple[int, Identity]]:
     """(receive number, identity) of every reading in a device's items."""
-    return [(row.number, (item["device"], row.spool, row.seq, _stamp(row.timestamp), _values(row.values)))
+    return [(row.number, (item["device"], row.spool, row.seq, stamp(row.timestamp), exact(row.values)))
             for item in items if item.get("kind") == "readings" for row in batch.unpack(item["series"])]
 
 
@@ -82,7 +81,7 @@ def count(made: list[Identity], stored: list[tuple[int, Identity]], rollups: Ite
     return Count(
         published=len(made), stored=len(stored), missing=absent.total() - before_bridge, before_bridge=before_bridge,
         doubled=(held - wanted).total(),
-        misordered=sum(1 for a, b in itertools.pairwise(in_order) if b < a),
+        misordered=inversions(in_order),
         counted=sum(int(entry[field][0]) for item in rollups for entry in item.values()
                     if isinstance(entry, dict) and field in entry))
 
@@ -94,14 +93,6 @@ def by_device(lines: Iterable[bytes], identity: Any) -> dict[str, list[Identity]
         known = identity(numbers.loads(line))
         found[known[0]].append(known)
     return dict(found)
-
-
-def _stamp(timestamp: Any) -> str:
-    return timestamp if isinstance(timestamp, str) else str(numbers.canonical(Decimal(timestamp)))
-
-
-def _values(values: Mapping[str, Any]) -> tuple[tuple[str, Decimal], ...]:
-    return tuple(sorted((name, Decimal(value)) for name, value in values.items()))
 
 
 @dataclass

@@ -1,12 +1,11 @@
 """The cloud of a scorecard run: one long-running local cloud, the synthesized template in it, shared by many sites."""
-import json
 import threading
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from boto3.dynamodb.conditions import Key
 
+from deploy import control
 from deploy.pipeline import Pipeline, Plan
 from deploy.processes import ROOT, PartFailed
 from deploy.synth import synthesize
@@ -91,8 +90,7 @@ class World:
 
     def functions(self, *words: str) -> list[str]:
         """Names of the deployed functions that have one of these words in them."""
-        with urllib.request.urlopen(self.pipeline.ready["endpoints"]["control"] + "/state", timeout=30) as answer:
-            names = json.load(answer)["functions"]
+        names = control.ask(self.pipeline.control_url, "/state")["functions"]
         found = [name for name in names if any(word in name.lower() for word in words)]
         if len(found) < len(words):
             raise PartFailed(f"of the functions {', '.join(names)}, {found} are named like {words}; expected one each")

@@ -1,44 +1,39 @@
 // The HTTP API: one function a question; every answer is JSON, every refusal an error with what to do.
-import { forget, token } from "./login.js";
+import { learn } from "./clock.js";
+import { ApiError, SignInNeeded, answered } from "./faults.js";
+import { forget, renewed, token } from "./login.js";
 
 const WAIT_MS = 15_000;
 let config = null;
 
-/** Where API and sign-in page are: config.json beside this page. */
+/** Where API and sign-in page are: config.json beside this page. Its answer tells the time, too. */
 export async function configuration() {
-  const answer = await fetch("config.json", { cache: "no-store" });
-  if (!answer.ok) throw new Error(`config.json: ${answer.status}; deploy the page anew (make web)`);
+  const answer = await answered("this page's server", "config.json", { cache: "no-store" }, WAIT_MS);
+  if (!answer.ok) throw new ApiError(answer.status, `config.json: ${answer.status}; deploy the page anew (make web)`);
+  learn(answer.headers);
   config = await answer.json();
   return config;
 }
 
-/** Nobody is signed in, or no longer. */
-export class SignInNeeded extends Error {}
-
-/** The API refused, or cannot be reached (status 0). */
-export class ApiError extends Error {
-  constructor(status, detail) {
-    super(detail);
-    this.status = status;
-  }
-}
-
 async function ask(path, query = {}, options = {}) {
-  const access = await token(config);
-  if (!access) throw new SignInNeeded("nobody is signed in");
   const given = Object.entries(query).filter(([, text]) => text !== undefined && text !== null);
   const address = `${config.api}${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
-  let answer;
-  try {
-    answer = await fetch(address, { ...options, headers: { Authorization: `Bearer ${access}`, ...options.headers },
-                                    signal: AbortSignal.timeout(WAIT_MS) });
-  } catch (fault) {
-    throw new ApiError(0, fault.name === "TimeoutError" ? "no answer within 15 s" : "the API cannot be reached");
+  let answer = await asked(address, options, await token(config));
+  // It may have ended before its time, or this machine's clock was put back: a new one shows which.
+  if (answer.status === 401) answer = await asked(address, options, await renewed(config), "the session has ended");
+  if (answer.status === 401) {
+    forget();
+    throw new SignInNeeded("the session has ended");
   }
-  if (answer.status === 401) { forget(); throw new SignInNeeded("the session has ended"); }
   const told = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new ApiError(answer.status, told.detail ?? told.message ?? `the API answered ${answer.status}`);
   return told;
+}
+
+function asked(address, options, access, otherwise = "nobody is signed in") {
+  if (!access) throw new SignInNeeded(otherwise);
+  const headers = { Authorization: `Bearer ${access}`, ...options.headers };
+  return answered("the API", address, { ...options, headers }, WAIT_MS);
 }
 
 const seconds = (ms) => (ms / 1000).toFixed(3);
@@ -56,7 +51,7 @@ async function pages(path, query, key, most) {
   return found;
 }
 
-export const status = () => pages("/status", {}, "sites", 5000);
+export const sites = () => pages("/status", {}, "sites", 5000);
 export const devices = async () => (await ask("/devices")).devices;
 export const incidents = async () => (await ask("/incidents", { limit: 50 })).incidents;
 export const events = (limit) => ask("/data", { limit });

@@ -1,5 +1,5 @@
 // Carbon now and cost this month: from the sites' status and the prices that config.json was deployed with.
-import { count, element, figures, fill, value } from "./words.js";
+import { count, element, figures, fill, limit, value } from "./words.js";
 
 /** Intensity, state and estimate of each site that tells them. */
 export function carbon(target, sites) {
@@ -10,9 +10,9 @@ export function carbon(target, sites) {
   }
   fill(target, ...told.flatMap(({ site, carbon: now }) => [element("h3", {}, site), figures([
     ["Intensity", `${value(now.intensity_g_per_kwh)} gCO₂/kWh`], ["State", now.state], ["Source", now.source ?? "–"],
-    ["Today, estimated", now.estimated_g === undefined ? "–" : `${value(now.estimated_g)} gCO₂`],
-    ["Between", now.estimated_low_g === undefined ? "–" : `${value(now.estimated_low_g)} and ${value(now.estimated_high_g)} g`],
-    ["Electricity", now.estimated_wh === undefined ? "–" : `${value(now.estimated_wh)} Wh`]]),
+    ["Today, estimated", now.estimated_g === undefined ? "–" : `${limit(now.estimated_g)} gCO₂`],
+    ["Between", now.estimated_low_g === undefined ? "–" : `${limit(now.estimated_low_g)}–${limit(now.estimated_high_g)} g`],
+    ["Electricity", now.estimated_wh === undefined ? "–" : `${limit(now.estimated_wh)} Wh`]], "wide"),
     element("p", { class: "quiet" }, slowed(now))]));
 }
 
@@ -20,14 +20,15 @@ export function carbon(target, sites) {
 function slowed({ terms, measured }) {
   const put = [terms?.batch > 1 && `batches ${value(terms.batch)} times as long`, terms?.backfill < 1 && "backfill slower",
                terms?.frames < 1 && "fewer camera frames", terms?.postpone && "heavy work later"].filter(Boolean);
-  return `${put.length ? `Put off: ${put.join(", ")}.` : "Nothing is put off."} Alerts never wait.${measured === false ? " The intensity is assumed, not measured." : ""}`;
+  const assumed = measured === false ? " The intensity is assumed, not measured." : "";
+  return `${put.length ? `Put off: ${put.join(", ")}.` : "Nothing is put off."} Alerts never wait.${assumed}`;
 }
 
-/** What the readings delivered this month cost, estimated; null readings: not known. */
-export function cost(target, config, readings) {
+/** What the readings received this month cost, estimated; null readings: they are not known, `why` says so. */
+export function cost(target, config, readings, why = "") {
   const prices = config.cost;
-  if (!prices || readings === null) {
-    fill(target, element("p", { class: "quiet" }, "Not known here; AWS Budgets and the bill tell what was paid."));
+  if (readings === null) {
+    fill(target, element("p", { class: "quiet" }, `${why}; AWS Budgets and the bill tell what was paid.`));
     return;
   }
   const variable = (readings / 1e6) * prices.usd_per_million_readings;

@@ -1,8 +1,9 @@
 // Who is looking: OAuth 2.0 authorization code with PKCE at the user pool's own page; tokens live in this tab only.
+import { ApiError, answered } from "./faults.js";
 
 const KEYS = { verifier: "edgecloud.verifier", state: "edgecloud.state", token: "edgecloud.token", back: "edgecloud.back" };
-const RENEW_MS = 60_000;
-let held = read();
+const RENEW_MS = 60_000, WAIT_MS = 15_000;
+let held = read(), renewing = null;
 
 function read() {
   try { return JSON.parse(sessionStorage.getItem(KEYS.token) ?? "null"); } catch { return null; }
@@ -24,10 +25,10 @@ function keep(answer) {
 }
 
 async function ask(config, fields) {
-  const answer = await fetch(`${config.signIn}/oauth2/token`, {
+  const answer = await answered("the sign-in page", `${config.signIn}/oauth2/token`, {
     method: "POST", headers: { "Content-Type": "application/x-www-form-urlencoded" },
-    body: new URLSearchParams({ client_id: config.client, ...fields }) });
-  if (!answer.ok) throw new Error(`the sign-in page answered ${answer.status}`);
+    body: new URLSearchParams({ client_id: config.client, ...fields }) }, WAIT_MS);
+  if (!answer.ok) throw new ApiError(answer.status, `the sign-in page answered ${answer.status}`);
   keep(await answer.json());
 }
 
@@ -56,11 +57,24 @@ export async function arrive(config) {
                       code_verifier: verifier });
 }
 
-/** The access token, renewed when it is about to end; null when nobody is signed in. */
+/** The access token, renewed when it is about to end; null when nobody is signed in. ApiError: it could not be renewed now. */
 export async function token(config) {
-  if (held && held.until - RENEW_MS < Date.now()) {
-    if (!held.refresh) { forget(); return null; }
-    try { await ask(config, { grant_type: "refresh_token", refresh_token: held.refresh }); } catch { forget(); return null; }
+  if (held && held.until - RENEW_MS < Date.now()) return renewed(config);
+  return held?.access ?? null;
+}
+
+/** A new access token; null when the sign-in page gives none any more. ApiError: it gave no answer, what is held stays. */
+export async function renewed(config) {
+  if (!held?.refresh) {
+    forget();
+    return null;
+  }
+  renewing ??= ask(config, { grant_type: "refresh_token", refresh_token: held.refresh }).finally(() => { renewing = null; });
+  try {
+    await renewing;
+  } catch (fault) {
+    if (fault.status !== 400 && fault.status !== 401) throw fault;
+    forget();
   }
   return held?.access ?? null;
 }

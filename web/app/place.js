@@ -1,4 +1,5 @@
 // What is looked at: device, field and time, kept in the address, so that it can be linked and comes back.
+import { now } from "./clock.js";
 
 const MINUTE_MS = 60_000;
 
@@ -39,7 +40,8 @@ export function watch(listener) {
 }
 
 /** [from, to] in ms. */
-export function times(here, now = Date.now()) {
+export function times(here) {
   if (here.from !== undefined) return [here.from, here.to];
-  return [now - RANGES.find(([name]) => name === here.range)[2], now];
+  const to = now();
+  return [to - RANGES.find(([name]) => name === here.range)[2], to];
 }

@@ -11,12 +11,15 @@ export async function newer(site, device, from) {
   if (key !== held.key || from < held.from) {
     const rows = await read(site, device, from, 0);
     held = { key, from, rows };
-    afresh = { due: Date.now() + AFRESH_MS, busy: false, fault: null };
+    afresh = { due: performance.now() + AFRESH_MS, busy: false, fault: null };
   } else {
     if (afresh.fault) throw taken();
-    if (afresh.due < Date.now() && !afresh.busy) readAfresh(site, device, from, key);
+    if (afresh.due < performance.now() && !afresh.busy) readAfresh(site, device, from, key);
     const fresh = await read(site, device, from, last(held.rows));
-    if (key === held.key) held = { key, from, rows: [...held.rows, ...fresh.filter((one) => one.number > last(held.rows))].filter((one) => one.received >= from) };
+    if (key === held.key) {
+      const rows = [...held.rows, ...fresh.filter((one) => one.number > last(held.rows))].filter((one) => one.received >= from);
+      held = { key, from, rows };
+    }
   }
   return held.rows.toSorted((one, other) => one.at - other.at);
 }
@@ -46,7 +49,7 @@ async function readAfresh(site, device, from, key) {
     mine.fault = reason;  // said at the next turn
   } finally {
     mine.busy = false;
-    mine.due = Date.now() + AFRESH_MS;
+    mine.due = performance.now() + AFRESH_MS;
   }
 }
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from local_cloud.rule_sql.functions.declare import Function
 from local_cloud.rule_sql.message import Message
+from local_cloud.rule_sql.parser import VERSION
 from local_cloud.rule_sql.values import UNDEFINED, to_index
 
-SQL_VERSION = "2016-03-23"
 _PROPERTIES = {"content_type": "contentType", "response_topic": "responseTopic", "correlation_data": "correlationData"}
 _FORMATS = {0: "UNSPECIFIED_BYTES", 1: "UTF8_DATA"}
 
@@ -62,7 +62,7 @@ FUNCTIONS = {
     "newuuid": Function(lambda: str(uuid.uuid4()), 0, 0),
     "principal": _function(lambda message: _or_undefined(message.principal)),
     "sourceip": _function(lambda message: _or_undefined(message.source_ip)),
-    "sql_version": Function(lambda: SQL_VERSION, 0, 0),
+    "sql_version": Function(lambda: VERSION, 0, 0),
     "timestamp": _function(lambda message: message.received_ms),
     "topic": _function(topic, 0, 1),
     "traceid": _function(lambda message: _or_undefined(message.trace_id)),

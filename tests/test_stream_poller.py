@@ -1,11 +1,10 @@
-"""Pollers: our queues and moto's DynamoDB stream on one side, a function on the other."""
+"""Feeding a function from moto's DynamoDB stream: order, positions, failures, bisection, and a real function."""
 
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -16,272 +15,13 @@ from moto.dynamodb.models.table import StreamShard
 from moto.dynamodbstreams.models import DynamoDBStreamsBackend, dynamodbstreams_backends
 from moto.server import ThreadedMotoServer
 
-from local_cloud.errors import DeployError, Unsupported
-from local_cloud.event_filter import compile_criteria
 from local_cloud.functions import FunctionService
 from local_cloud.moto_streams import bound_memory
 from local_cloud.queue_poller import QueuePoller
-from local_cloud.queues import Queue, QueueService
-from local_cloud.runtime_api import Invocation
+from local_cloud.queues import QueueService
 from local_cloud.stream_poller import StreamPoller
-
-Handler = Callable[[list[dict[str, Any]]], Any]
-PARTIAL = {"FunctionResponseTypes": ["ReportBatchItemFailures"]}
-
-
-class RecordingFunction:
-    """Takes a Function's place: keeps every batch, answers what `handler(records)` returns or raises."""
-
-    def __init__(self, handler: Handler = lambda records: None, concurrency: int = 1) -> None:
-        self.name = "recording"
-        self.arn = "arn:aws:lambda:eu-north-1:123456789012:function:recording"
-        self.concurrency = concurrency
-        self.settings = SimpleNamespace(timeout_s=1)
-        self.batches: list[list[dict[str, Any]]] = []
-        self.iterator_ages_ms: list[float] = []
-        self.released = asyncio.Event()
-        self.released.set()
-        self._handler = handler
-
-    async def invoke(self, event: bytes) -> Invocation:
-        records = json.loads(event)["Records"]
-        self.batches.append(records)
-        await self.released.wait()
-        try:
-            answer = self._handler(records)
-        except Exception as error:
-            stated = {"errorType": type(error).__name__, "errorMessage": str(error)}
-            return Invocation("id", json.dumps(stated).encode(), stated, 1.0, "")
-        return Invocation("id", json.dumps(answer).encode(), None, 1.0, "")
-
-    def bodies(self) -> list[list[str]]:
-        return [[record["body"] for record in batch] for batch in self.batches]
-
-
-def flat(batches: list[list[Any]]) -> list[Any]:
-    return [record for batch in batches for record in batch]
-
-
-async def until(condition: Callable[[], bool], deadline_s: float = 10) -> None:
-    """Wait for a condition; AssertionError after the deadline."""
-    until_s = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < until_s, "the condition did not come true in time"
-        await asyncio.sleep(0.005)
-
-
-def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 30))
-
-
-def with_queue(handler: Handler, mapping: dict[str, Any], story: Callable[..., Awaitable[None]],
-               queue_properties: dict[str, Any] | None = None, **options: Any) -> None:
-    """Run story(queue, function, poller, dead_letter_queue) with a started poller."""
-
-    async def main() -> None:
-        queues = QueueService("123456789012", "eu-north-1", "http://127.0.0.1:1")
-        dead = queues.create("dead", {})
-        queue = queues.create("q", {"RedrivePolicy": {"deadLetterTargetArn": dead.arn, "maxReceiveCount": 3},
-                                    **(queue_properties or {})})
-        function = RecordingFunction(handler)
-        poller = QueuePoller(queue, function, {  # type: ignore[arg-type]
-            "EventSourceArn": queue.arn, "FunctionName": function.arn, **mapping}, **options)
-        await poller.start()
-        try:
-            await story(queue, function, poller, dead)
-        finally:
-            await poller.close()
-
-    run(main())
-
-
-def test_a_message_becomes_a_full_event_and_is_deleted():
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        message_id = queue.send("héllo", {"kind": {"DataType": "String", "StringValue": "x"}})
-        await until(lambda: len(function.batches) == 1 and poller.idle())
-        [[record]] = function.batches
-        assert record["messageId"] == message_id
-        assert record["body"] == "héllo"
-        assert record["md5OfBody"] == "be50e8478cf24ff3595bc7307fb91b50"
-        assert record["attributes"]["ApproximateReceiveCount"] == "1"
-        assert all(isinstance(value, str) for value in record["attributes"].values())
-        assert record["messageAttributes"]["kind"] == {"stringListValues": [], "binaryListValues": [],
-                                                       "dataType": "String", "stringValue": "x"}
-        assert (record["eventSource"], record["eventSourceARN"], record["awsRegion"]) == (
-            "aws:sqs", queue.arn, "eu-north-1")
-        assert queue.depth() == (0, 0, 0)
-
-    with_queue(lambda records: None, {}, story)
-
-
-def test_batches_are_no_larger_than_batch_size():
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        function.released.clear()
-        for number in range(12):
-            queue.send(str(number))
-        function.released.set()
-        await until(poller.idle)
-        assert sorted(flat(function.bodies()), key=int) == [str(number) for number in range(12)]
-        assert max(map(len, function.batches)) <= 5
-
-    with_queue(lambda records: None, {"BatchSize": 5}, story)
-
-
-def test_a_window_gathers_until_it_is_over():
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        began_s = time.monotonic()
-        for number in range(3):
-            queue.send(str(number))
-            await asyncio.sleep(0.05)
-        await until(lambda: bool(function.batches))
-        assert 0.9 < time.monotonic() - began_s < 3
-        assert function.bodies() == [["0", "1", "2"]]
-
-    with_queue(lambda records: None, {"BatchSize": 100, "MaximumBatchingWindowInSeconds": 1}, story)
-
-
-def test_a_full_batch_does_not_wait_for_the_window():
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        for number in range(4):
-            queue.send(str(number))
-        await until(poller.idle, 5)
-        assert [len(batch) for batch in function.batches] == [2, 2]
-
-    with_queue(lambda records: None, {"BatchSize": 2, "MaximumBatchingWindowInSeconds": 300}, story)
-
-
-def test_flush_delivers_what_the_window_holds():
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        queue.send("a")
-        await until(lambda: queue.depth()[1] == 1)
-        queue.send("b")
-        assert not poller.idle()
-        await poller.flush()
-        assert function.bodies() == [["a", "b"]]
-        assert poller.idle()
-        await poller.flush()
-
-    with_queue(lambda records: None, {"BatchSize": 100, "MaximumBatchingWindowInSeconds": 300}, story)
-
-
-def test_an_exception_fails_the_whole_batch_and_it_reappears():
-    fails = iter([True, False])
-
-    def handler(records: list[dict[str, Any]]) -> None:
-        if next(fails):
-            raise RuntimeError("once")
-
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        queue.send("a")
-        await until(lambda: len(function.batches) == 2 and poller.idle())
-        assert [batch[0]["attributes"]["ApproximateReceiveCount"] for batch in function.batches] == ["1", "2"]
-        assert (poller.counters["failed_batches"], dead.depth()) == (1, (0, 0, 0))
-
-    with_queue(handler, {}, story, {"VisibilityTimeout": 1})
-
-
-def test_only_the_failed_items_of_a_batch_come_back():
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        for body in ("good", "bad", "fine"):
-            queue.send(body)
-        await poller.flush()
-        await until(lambda: dead.depth()[0] == 1)
-        assert sorted(flat(function.bodies())) == ["bad", "bad", "bad", "fine", "good"]
-        assert queue.depth() == (0, 0, 0)
-
-    def handler(records: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in records
-                                      if record["body"] == "bad"]}
-
-    with_queue(handler, {"BatchSize": 10, **PARTIAL}, story, failure_visibility_s=0.02)
-
-
-@pytest.mark.parametrize("answer", [{"batchItemFailures": [{"itemIdentifier": "unknown"}]},
-                                    {"batchItemFailures": [{"itemIdentifier": ""}]}, {"batchItemFailures": [{}]},
-                                    {"batchItemFailures": "all"}])
-def test_an_answer_that_does_not_fit_fails_the_whole_batch(answer: dict[str, Any]):
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        queue.send("x")
-        await until(lambda: dead.depth()[0] == 1)
-        assert len(function.batches) == 3, "maxReceiveCount 3"
-
-    with_queue(lambda records: answer, PARTIAL, story, failure_visibility_s=0)
-
-
-@pytest.mark.parametrize("answer", [None, {}, {"batchItemFailures": []}, {"batchItemFailures": None}, "ok"])
-def test_an_answer_without_failures_takes_the_batch(answer: Any):
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        queue.send("x")
-        await until(lambda: bool(function.batches) and poller.idle())
-        assert queue.depth() == (0, 0, 0)
-
-    with_queue(lambda records: answer, PARTIAL, story)
-
-
-def test_filtered_messages_are_deleted_undelivered():
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        queue.send('{"kind": "wanted"}')
-        queue.send('{"kind": "other"}')
-        queue.send("no json")
-        await until(lambda: bool(function.batches) and poller.idle())
-        assert flat(function.bodies()) == ['{"kind": "wanted"}']
-        assert poller.counters["filtered"] == 2
-
-    pattern = json.dumps({"body": {"kind": ["wanted"]}})
-    with_queue(lambda records: None, {"FilterCriteria": {"Filters": [{"Pattern": pattern}]}}, story)
-
-
-def test_a_batch_above_six_megabytes_is_delivered_in_parts():
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        for _ in range(8):
-            queue.send("x" * 1_000_000)
-        await until(poller.idle)
-        assert [len(batch) for batch in function.batches] == [6, 2]
-
-    with_queue(lambda records: None, {"BatchSize": 10}, story)
-
-
-def test_a_mapping_that_is_not_enabled_delivers_nothing():
-    async def story(queue: Queue, function: RecordingFunction, poller: QueuePoller, dead: Queue) -> None:
-        queue.send("x")
-        await poller.flush()
-        assert (function.batches, queue.depth()) == ([], (1, 0, 0))
-
-    with_queue(lambda records: None, {"Enabled": False}, story)
-
-
-def test_a_queue_that_hides_messages_too_briefly_is_refused():
-    async def story(*_: Any) -> None:
-        raise AssertionError("the poller must not have been made")
-
-    with pytest.raises(DeployError, match="VisibilityTimeout: queue q hides messages for 0 s"):
-        with_queue(lambda records: None, {}, story, {"VisibilityTimeout": 0})
-
-
-@pytest.mark.parametrize(("mapping", "error", "text"), [
-    ({"BatchSize": 11}, DeployError, "MaximumBatchingWindowInSeconds"), ({"BatchSize": 0}, Unsupported, "BatchSize"),
-    ({"StartingPosition": "LATEST"}, Unsupported, "StartingPosition"),
-    ({"FunctionResponseTypes": ["Other"]}, Unsupported, "FunctionResponseTypes"),
-    ({"FilterCriteria": {"Filters": [{"Pattern": '{"body": [{"cidr": "10/8"}]}'}]}}, Unsupported, "FilterCriteria")])
-def test_a_mapping_property_that_is_not_honoured_is_named(mapping: dict[str, Any], error: type[Exception], text: str):
-    async def story(*_: Any) -> None:
-        raise AssertionError("the poller must not have been made")
-
-    with pytest.raises(error, match=text):
-        with_queue(lambda records: None, mapping, story)
-
-
-@pytest.mark.parametrize(("pattern", "record", "kept"), [
-    ({"eventName": ["INSERT", "MODIFY"]}, {"eventName": "MODIFY"}, True),
-    ({"eventName": ["INSERT"]}, {"eventName": "REMOVE"}, False), ({"a": {"b": [{"exists": False}]}}, {"a": {}}, True),
-    ({"a": {"b": [{"exists": True}]}}, {}, False), ({"a": [{"prefix": "x"}]}, {"a": "xy"}, True),
-    ({"a": [{"suffix": "x"}]}, {"a": "xy"}, False), ({"a": [{"anything-but": ["x"]}]}, {"a": "y"}, True),
-    ({"a": [{"anything-but": "x"}]}, {"a": "x"}, False), ({"a": [{"numeric": [">", 1, "<=", 5]}]}, {"a": 5}, True),
-    ({"a": [{"numeric": [">", 1]}]}, {"a": "5"}, False), ({"a": [None]}, {"a": None}, True),
-    ({"a": [True]}, {"a": 1}, False)])
-def test_filter_patterns(pattern: dict[str, Any], record: dict[str, Any], kept: bool):
-    keep = compile_criteria({"Filters": [{"Pattern": json.dumps(pattern)}]})
-    assert keep is not None and keep(record) is kept
+from tests.pollers_rig import ACCOUNT, PARTIAL, REGION, Handler, RecordingFunction, flat, run
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +32,7 @@ def moto() -> Iterator[Callable[[str], Any]]:
     host, port = server.get_host_and_port()
 
     def client(name: str) -> Any:
-        return boto3.client(name, endpoint_url=f"http://{host}:{port}", region_name="eu-north-1",
+        return boto3.client(name, endpoint_url=f"http://{host}:{port}", region_name=REGION,
                             aws_access_key_id="local", aws_secret_access_key="local",
                             config=Config(account_id_endpoint_mode="disabled", retries={"total_max_attempts": 1}))
 
@@ -562,9 +302,9 @@ def test_moto_forgets_what_was_read_and_every_record_still_arrives(moto: Callabl
             await poller.flush()
         await poller.flush()
         assert flat(keys(function)) == names
-        shard = dynamodb_backends["123456789012"]["eu-north-1"].tables["bounded"].stream_shard
+        shard = dynamodb_backends[ACCOUNT][REGION].tables["bounded"].stream_shard
         assert len(shard.items) <= 6
-        assert len(dynamodbstreams_backends["123456789012"]["eu-north-1"].shard_iterators) <= 3
+        assert len(dynamodbstreams_backends[ACCOUNT][REGION].shard_iterators) <= 3
 
     with_stream(moto, "bounded", lambda records: None, {}, story)
 
@@ -578,9 +318,9 @@ def test_a_real_function_takes_messages_and_records(moto: Callable[[str], Any], 
     table.put("a")
 
     async def main() -> None:
-        service = FunctionService("123456789012", "eu-north-1", {}, tmp_path / "logs")
+        service = FunctionService(ACCOUNT, REGION, {}, tmp_path / "logs")
         function = service.create("f", {"Handler": "handler.handler", "Runtime": "python3.13"}, tmp_path)
-        queue = QueueService("123456789012", "eu-north-1", "http://127.0.0.1:1").create("q", {})
+        queue = QueueService(ACCOUNT, REGION, "http://127.0.0.1:1").create("q", {})
         for number in range(3):
             queue.send(str(number))
         pollers = [QueuePoller(queue, function, {"EventSourceArn": queue.arn, "FunctionName": "f", **PARTIAL}),

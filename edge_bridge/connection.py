@@ -64,13 +64,14 @@ class Subscribe:
 
 @dataclass(frozen=True)
 class Send:
-    """For the uplink: publish this beside the batches; an Acked comes back. The token begins with ASIDE; publishes: as
-    how many it counts under the limits."""
+    """For the uplink: publish this beside the batches; an Acked comes back. The token begins with ASIDE, but for the
+    status; publishes: as how many it counts under the limits; retain: who subscribes later gets it, too."""
 
     topic: str
     payload: bytes
     token: str
     publishes: int = 1
+    retain: bool = False
 
 
 Event = Connected | Disconnected | Subscribed | Acked | Received | Anew | Subscribe | Send

@@ -1,4 +1,4 @@
-"""Watches the cloud's tables while the demo runs: how late each reading and alert arrives, and the newest of each."""
+"""Watches the cloud's tables while the demo runs: how many readings and alerts have arrived, and how late each did."""
 import threading
 import time
 from decimal import Decimal
@@ -11,7 +11,7 @@ from contract import batch
 EVERY_S = 0.25
 
 
-class Watcher:
+class Arrivals:
     """Polls the newest items by boto3 in a thread of its own; latencies in ms from `timestamp` to being seen."""
 
     def __init__(self, readings: Any, alerts: Any, rollups: Any, site: str) -> None:
@@ -19,13 +19,11 @@ class Watcher:
         self.devices: list[str] = []
         self.stored_ms: list[int] = []
         self.alert_ms: list[int] = []
-        self.newest: dict[str, dict[str, Any]] = {}
-        self.newest_alerts: list[dict[str, Any]] = []
         self.stored = self.alerts_stored = 0
         self.failed: Exception | None = None
         self._last: dict[str, str] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="arrivals", daemon=True)
 
     def start(self) -> None:
         """Begin to poll."""
@@ -70,17 +68,12 @@ class Watcher:
             rows = batch.unpack(item["series"])
             self.stored += len(rows)
             self.stored_ms += [now_ms - row.at_ms for row in rows]
-            last = rows[-1]
-            self.newest[device] = {"device": device, "timestamp": str(last.timestamp), "at": last.at_ms, **{
-                name: float(value) for name, value in last.values.items()}}
 
     def _look_at_alerts(self, device: str) -> None:
         now_ms = int(time.time() * 1000)
         for item in self._new(self.alerts, device, "a"):
             self.alerts_stored += 1
             self.alert_ms.append(now_ms - int(item["at"]))
-            self.newest_alerts = [{"device": device, "at": int(item["at"]), "field": item["field"],
-                                   "value": float(item["value"])}, *self.newest_alerts[:9]]
 
 
 def percentiles(latencies_ms: list[int]) -> dict[str, int | None]:
