@@ -23,7 +23,8 @@ def status_message(devices: int) -> bytes:
         "possible_duplicates", "out_of_turn", "skipped", "anomalies", "unclassified", "clock_untrusted", "replayed",
         "dead_letters_dropped", "salvages", "lost")}
     figures = {f"figure_of_the_uplink_{n}": Decimal("1234.567") for n in range(20)}
-    each = {name: 123_456 for name in ("received", "committed", "sent", "delivered", "anomalies", "waiting")}
+    each = {**{name: 123_456 for name in ("received", "committed", "sent", "delivered", "anomalies", "waiting")},
+            "normal": {"sensor2": [Decimal("0.312345"), Decimal("0.687654")]}}
     return numbers.dumps({
         "v": 1, "thing": "EdgeCloudAWS", "version": "1.0.0", "at": START_MS, "started": START_MS,
         "connected": {"cloud": True, "mqtt": True, "kafka": True}, **counts,

@@ -194,4 +194,5 @@ def told(cost: Mapping[str, Any]) -> list[str]:
         f"{by_default['readings_usd_per_month']:.2f} a month, "
         f"{by_default['cost_usd_per_million_readings']:.3f} per million, "
         f"1/{1 / by_default['cost_ratio_to_naive']:.0f}",
-        f"             beside them each month: {beside}; docs/cost.md says what each cent is for"]
+        f"             beside them each month: {beside}; in all {found['usd_per_month_in_all']:.2f}; docs/cost.md says "
+        "what each cent is for"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contract import routes
-from deploy import alarms, control, notices, reconcile, web
+from deploy import alarms, atomic_file, control, notices, reconcile, web
 from deploy.arrivals import Arrivals, percentiles
 from deploy.context import merged
 from deploy.faults import Fault
@@ -18,6 +18,8 @@ from deploy.processes import ROOT, Part, PartFailed, python_module
 from deploy.target import TargetFault, settings_of
 from deploy.terminal import foreground, stop_event
 from deploy.users import demo_token
+
+RECEIPT_TIMEOUT_S = 20  # a busy machine's cloud is slow: what is sent again too soon makes it slower
 
 
 def seconds(text: str) -> float:
@@ -53,8 +55,8 @@ class Demo:
         self.started = float(os.environ.get("EDGECLOUD_STARTED") or time.time())
         self.directory = scratch_directory(ROOT / ".demo")
         self.plan = Plan(directory=self.directory, assembly=ROOT / ".demo" / "cdk.out", seconds=options.seconds,
-                         batch_age_s=float(os.environ.get("BATCH_AGE") or 1), lan=options.lan,
-                         web_port=options.page_port,
+                         batch_age_s=float(os.environ.get("BATCH_AGE") or 1), receipt_timeout_s=RECEIPT_TIMEOUT_S,
+                         lan=options.lan, web_port=options.page_port,
                          context_json=json.dumps(context))
         self.pipeline = Pipeline(self.plan)
         self.arrivals: Arrivals | None = None
@@ -99,12 +101,14 @@ class Demo:
         if broker.password:
             say("on the Pi: " + f"BROKER=<this machine's address> PORT={broker.port} MQTT_USERNAME=edgecloud "
                 f"MQTT_PASSWORD={broker.password} python3 edgecloud-pi.pyz")
-        say(f"dashboard:  {self.dashboard()}")
         api = pipeline.ready["endpoints"]["api"].rstrip("/")
         say(f"the API:    curl {api}/data    (the camera's events; /devices lists who is there)")
         say(f"            curl '{api}/sites/{pipeline.site}/devices/pi-1/readings?limit=3'")
-        say(f"as anywhere else than on this machine, with a token (an hour long): curl -H 'Authorization: Bearer "
-            f"{demo_token(pipeline.parameter, pipeline.client('cognito-idp'))}' {api}/data")
+        token = self.directory / "token"
+        atomic_file.write(token, demo_token(pipeline.parameter, pipeline.client("cognito-idp")).encode(), private=True)
+        say("as anywhere else than on this machine, with a token (an hour long): "
+            f"curl -H \"Authorization: Bearer $(cat {token.relative_to(ROOT)})\" {api}/data")
+        say(f"dashboard:  {self.dashboard()}")
 
     def dashboard(self) -> str:
         """Put its page there; where it is, or why it is not there. What things cost is reckoned beside all else."""
@@ -117,7 +121,8 @@ class Demo:
         self.pricing = Part("prices", python_module(
             "deploy.web", "--target", "local", "--cloud", str(ready_file), "--assembly", str(self.plan.assembly)),
             self.directory / "logs" / "prices.log", {"CDK_CONTEXT_JSON": self.plan.context_json}).start()
-        return str(pipeline.ready["endpoints"]["pages"][pipeline.parameter("web-url")])
+        page = str(pipeline.ready["endpoints"]["pages"][pipeline.parameter("web-url")])
+        return f"{page}    (Sign in, then Go on as demo@local.example)"
 
     def show(self) -> None:
         """A line of counts that rewrites itself, until Ctrl-C or until the devices have finished."""

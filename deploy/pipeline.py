@@ -210,14 +210,24 @@ class Pipeline:
         return dict(control.tell(self.control_url, path, body, within_s))
 
     def drain(self, within_s: float = 120) -> None:
-        """Stop the devices, let the bridge deliver everything and stop, then have the cloud store all it holds."""
+        """Stop the devices, let the bridge deliver everything and stop, then have the cloud store all it holds.
+
+        PartFailed when nothing more has come of it for `within_s`.
+        """
         for part in self.devices:
             part.stop(45)
         if self.parts["bridge"].running:
             seen = time.time()
             wait_until("the bridge to take all that the cameras sent", self.cameras_taken, within_s)
-            wait_until("the bridge to deliver all it holds",
-                       lambda: self.status_file.stat().st_mtime > seen and self.waiting() == 0, within_s)
+            try:
+                wait_until("the bridge to deliver all it holds",
+                           lambda: self.status_file.stat().st_mtime > seen and self.waiting() == 0, within_s,
+                           progress=lambda: self.status().get("delivered"))
+            except PartFailed as fault:
+                raise PartFailed(
+                    f"{fault}\n{self.waiting()} readings, events and alerts still wait on the bridge's disk, in "
+                    f"{self.plan.directory / 'outbox'}: they are late, not lost. Is the machine busy with something "
+                    "else? The bridge's log says what it waits for.") from None
             self.parts["bridge"].stop(20)
         self.control("/flush", within_s=within_s)
 

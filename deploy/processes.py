@@ -16,10 +16,14 @@ class PartFailed(Exception):
     """A part of the system ended or never became ready; the message says which, and shows the end of its log."""
 
 
-def wait_until(what: str, condition: Callable[[], bool], within_s: float, every_s: float = 0.05) -> None:
-    """Return as soon as `condition()` is true; PartFailed after `within_s`."""
-    deadline = time.monotonic() + within_s
+def wait_until(what: str, condition: Callable[[], bool], within_s: float, every_s: float = 0.05,
+               progress: Callable[[], object] = lambda: None) -> None:
+    """Return as soon as `condition()` is true; PartFailed when `within_s` have gone by in which `progress()` has not
+    changed."""
+    reached, deadline = progress(), time.monotonic() + within_s
     while not condition():
+        if (now_at := progress()) != reached:
+            reached, deadline = now_at, time.monotonic() + within_s
         if time.monotonic() > deadline:
             raise PartFailed(f"waited {within_s:.0f} s in vain for: {what}")
         time.sleep(every_s)

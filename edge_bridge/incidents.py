@@ -6,7 +6,7 @@ anomalies are the same incident, and a person is told once.
 """
 from collections import Counter, OrderedDict
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from contract import alerts, numbers
 from contract.alerts import Classified
@@ -14,6 +14,29 @@ from contract.alerts import Classified
 QUIET_MS = 60_000  # without an anomaly: what comes after a minute is told anew
 QUIET_READINGS = 10  # and so many normal ones: a sensor that speaks once an hour is not quiet after a minute
 SILENT_MS = 86_400_000  # without any reading: a device that has gone is no longer waited for
+
+
+class _Peak(NamedTuple):
+    """A value, its score, and how far from the middle of its band it was; None where its detector did not say."""
+
+    value: Decimal
+    score: Decimal | None
+    away: Decimal | None
+
+    def or_farther(self, other: "_Peak") -> "_Peak":
+        """The one that is farther out: by the distance where both have one, else by the score."""
+        if self.away is not None and other.away is not None:
+            return other if other.away > self.away else self
+        if other.score is None:
+            return self
+        return other if self.score is None or other.score < self.score else self
+
+
+def _peak(found: Classified) -> _Peak:
+    """From the middle, not from the edge: a detector may draw its band nearer while a run lasts, and a value is no
+    farther out for that. Of two outside one band the order is the same."""
+    known = found.low is not None and found.high is not None
+    return _Peak(found.value, found.score, abs(found.value - (found.low + found.high) / 2) if known else None)
 
 
 class Incidents:
@@ -37,11 +60,11 @@ class Incidents:
         state = alerts.OPEN
         if now is None:
             now = self._open = {"field": found.field, "number": found.number, "opened": found.received_ms, "count": 0,
-                                "peak": found.value, "lowest": found.score, "reasons": Counter()}
+                                "farthest": {}, "reasons": Counter()}
             state = alerts.OPENED
         now["count"] += 1
-        if found.score is not None and (now["lowest"] is None or found.score < now["lowest"]):
-            now["peak"], now["lowest"] = found.value, found.score
+        peak = _peak(found)
+        now["farthest"][found.field] = now["farthest"].get(found.field, peak).or_farther(peak)
         if found.reason is not None:
             now["reasons"][found.reason] += 1
         now["quiet"], now["last"] = 0, found
@@ -71,23 +94,36 @@ class Incidents:
     def _told(self, state: str) -> dict[str, Any]:
         now = self._open
         assert now is not None
+        peak = now["farthest"][now["last"].field].value  # no other field's: beside it stands this one's band
         reasons = now["reasons"].most_common(1)
         if self._opening is None:
             self._opening = alerts.incident(self._device, now["field"], now["number"], state, now["opened"], 0, 0, None)
-        return OrderedDict(self._opening, state=state, count=now["count"], peak=now["peak"],
+        return OrderedDict(self._opening, state=state, count=now["count"], peak=peak,
                            reason=reasons[0][0] if reasons else None)
 
     def state(self) -> str:
         """The open incident as JSON; empty when there is none."""
         if self._open is None:
             return ""
-        text: str = numbers.dumps({**self._open, "last": list(self._open["last"])})
+        last, farthest = self._open["last"], self._open["farthest"]
+        peak = farthest[last.field]
+        text: str = numbers.dumps({  # peak and lowest: the names of versions that had no more, in case one comes back
+            **self._open, "last": list(last), "peak": peak.value, "lowest": peak.score,
+            "farthest": {field: list(one) for field, one in farthest.items()}})
         return text
 
     def _restore(self, members: dict[str, Any]) -> None:
         last = Classified(*members["last"])
-        last = last._replace(**{name: Decimal(value) for name, value in last._asdict().items()
-                                if name in ("value", "sensor2", "score", "low", "high") and value is not None})
-        lowest = members["lowest"]
-        self._open = {**members, "last": last, "reasons": Counter(members["reasons"]),
-                      "peak": Decimal(members["peak"]), "lowest": None if lowest is None else Decimal(lowest)}
+        last = last._replace(**{name: _exact(value) for name, value in last._asdict().items()
+                                if name in ("value", "sensor2", "score", "low", "high")})
+        peak, lowest = _exact(members.pop("peak")), _exact(members.pop("lowest"))
+        if "farthest" in members:
+            farthest = {field: _Peak(*map(_exact, one)) for field, one in members["farthest"].items()}
+        else:  # by a version that had one for all fields
+            farthest = {last.field: _peak(last._replace(value=peak, score=lowest))}
+        self._open = {**members, "last": last, "reasons": Counter(members["reasons"]), "farthest": farthest}
+
+
+def _exact(number: Any) -> Decimal | None:
+    """As it was before it was written as JSON."""
+    return None if number is None else Decimal(number)

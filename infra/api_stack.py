@@ -13,7 +13,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
 
-from contract import routes
+from contract import routes, topics
 from infra import auth
 from infra.functions import LOG_RETENTION, allow, function, table_arn, things
 from infra.names import give, take
@@ -45,7 +45,8 @@ class ApiStack(cdk.Stack):
                          "RETENTION_DAYS": str(settings.readings_days), "EVENTS_ARCHIVE": events_archive,
                          **things(settings)},
             access=[*self._access(tables, events_archive), allow(["iot:UpdateThingShadow"], [
-                self.format_arn(service="iot", resource="thing", resource_name=thing) for thing in settings.things])])
+                self.format_arn(service="iot", resource="thing", resource_name=f"{thing}/{topics.SHADOW}")
+                for thing in settings.things])])
         # A local cloud, and who serves the page himself, know another origin than that of the distribution.
         origin = settings.dashboard_origin or take(self, settings, "web-url")
         http, stage = self._http_api(settings, origin)

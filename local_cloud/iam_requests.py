@@ -97,7 +97,8 @@ def _sns(request: Request, names: Names) -> Iterator[Need]:
 
 
 def _iot_data(request: Request, names: Names) -> Iterator[Need]:
-    path = urlsplit(request.target).path
+    url = urlsplit(request.target)
+    path = url.path
     if path.startswith("/topics/"):
         yield Need("iot:Publish", names.arn("iot", f"topic/{unquote(path.removeprefix('/topics/'))}"))
         return
@@ -105,7 +106,7 @@ def _iot_data(request: Request, names: Names) -> Iterator[Need]:
     verbs = {"GET": "GetThingShadow", "POST": "UpdateThingShadow", "DELETE": "DeleteThingShadow"}
     if rest != "shadow" or request.method not in verbs:
         raise UnknownRequest(f"{request.method} {path}")
-    yield Need(f"iot:{verbs[request.method]}", names.shadow(unquote(thing)))
+    yield Need(f"iot:{verbs[request.method]}", names.shadow(unquote(thing), parse_qs(url.query).get("name", [None])[0]))
 
 
 def _iot(request: Request, names: Names) -> Iterator[Need]:

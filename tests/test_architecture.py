@@ -1,6 +1,8 @@
 """Who may import whom: the architecture, kept as a test."""
 import ast
+import graphlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,38 @@ def breaches(part: str, name: str, ours: set[str], third_party: set[str], module
     if top in OURS:
         return not any(name == allowed or name.startswith(allowed + ".") for allowed in ours)
     return top not in third_party
+
+
+def _at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run when a module is imported; what is for the type checker alone does not."""
+    for statement in body:
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+            continue
+        yield statement
+        if isinstance(statement, ast.If | ast.Try | ast.With):
+            yield from _at_import(statement.body)
+
+
+def needed(path: Path, modules: dict[str, Path]) -> set[str]:
+    """Modules of ours that this one needs before it can be imported."""
+    found: set[str] = set()
+    for node in _at_import(ast.parse(path.read_text(encoding="utf-8")).body):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules else str(node.module) for name in names}
+    return found & modules.keys()
+
+
+def test_no_module_needs_itself_in_a_circle() -> None:
+    """A circle stands until somebody imports its modules in another order."""
+    paths = [path for part in sorted(OURS) for path in sorted((ROOT / part).rglob("*.py"))
+             if "node_modules" not in path.parts]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    graph = {name: needed(path, modules) for name, path in modules.items()}
+    assert sum(map(len, graph.values())) > len(graph), "these are not all imports there are"
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
 @pytest.mark.parametrize("part", sorted(TABLE))

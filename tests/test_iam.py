@@ -111,6 +111,8 @@ PUT = {"Put": {"TableName": "t"}}
     (request(body=b"Action=Publish&TopicArn=arn%3Aaws%3Asns%3Ax"), "sns", [("sns:Publish", "arn:aws:sns:x")]),
     (request(path="/topics/a%2Fb?qos=1"), "iotdata", [("iot:Publish", f"arn:aws:iot:{REGION}:{ACCOUNT}:topic/a/b")]),
     (request(path="/things/T/shadow?name=bridge", method="GET"), "iotdata",
+     [("iot:GetThingShadow", f"arn:aws:iot:{REGION}:{ACCOUNT}:thing/T/bridge")]),
+    (request(path="/things/T/shadow", method="GET"), "iotdata",
      [("iot:GetThingShadow", f"arn:aws:iot:{REGION}:{ACCOUNT}:thing/T")]),
     (request(path="/bucket/a/b.json", method="PUT"), "s3", [("s3:PutObject", "arn:aws:s3:::bucket/a/b.json")]),
     (request(path="/bucket?list-type=2", method="GET"), "s3", [("s3:ListBucket", "arn:aws:s3:::bucket")]),

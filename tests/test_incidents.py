@@ -17,9 +17,10 @@ EXAMPLES = Path(__file__).parent.parent / "contract" / "examples"
 
 
 def found(number: int, at_ms: int, value: str = "2.5", score: str | None = "-1.5", reason: str | None = SPIKE,
-          ) -> Classified:
-    return Classified(number, at_ms, Decimal(at_ms) / 1000, at_ms, "sensor2", Decimal(value), Decimal(value), True,
-                      None if score is None else Decimal(score), None, None, reason, None)
+          band: tuple[str, str] | None = None, field: str = "sensor2") -> Classified:
+    low, high = map(Decimal, band) if band else (None, None)
+    return Classified(number, at_ms, Decimal(at_ms) / 1000, at_ms, field, Decimal(value), Decimal(value), True,
+                      None if score is None else Decimal(score), low, high, reason, None)
 
 
 def said(classified: Classified | dict[str, Any] | None) -> tuple[Any, ...]:
@@ -91,6 +92,78 @@ def test_a_restart_goes_on_with_the_open_incident(score: str | None) -> None:
         assert again.normal(4000) is None
     closed = again.normal(3000 + QUIET_MS)
     assert closed is not None and closed["id"] == first.incident["id"] and again.state() == ""
+
+
+# --- the peak: the value that was farthest out
+
+BAND = ("0.3", "0.7")
+
+
+def peaks(*anomalies: Classified) -> list[str]:
+    device = Incidents("pi-1")
+    return [str(said(device.anomaly(one))[2]) for one in anomalies]
+
+
+def test_the_peak_is_the_value_farthest_from_the_band_whatever_the_scores() -> None:
+    """A detector scores by limits of the moment: the lowest score is not the farthest value."""
+    assert peaks(found(1, 0, "1.99", "-4", band=("0.2", "0.8")), found(2, 1, "-0.8727", "-5.8", band=BAND)) == [
+        "1.99", "1.99"]
+    assert peaks(found(1, 0, "1.1", "-9", band=BAND), found(2, 1, "-0.5", "-1", band=BAND)) == ["1.1", "-0.5"]
+
+
+def test_a_band_that_is_narrower_within_a_run_makes_no_nearer_value_the_peak() -> None:
+    assert peaks(found(1, 0, "10", "-1.5", band=("-4", "4")), found(2, 1, "9", "-8", band=("-1", "1"))) == ["10", "10"]
+
+
+def test_a_band_that_moves_counts_as_it_was_with_each_value() -> None:
+    assert peaks(found(1, 0, "15", band=("5", "9")), found(2, 1, "20", band=("17", "19"))) == ["15", "15"]
+
+
+@pytest.mark.parametrize("band", [None, BAND])
+def test_without_a_band_at_either_of_two_the_lower_score_decides(band: tuple[str, str] | None) -> None:
+    assert peaks(found(1, 0, "9", "-2", band=band), found(2, 1, "8", "-3"), found(3, 2, "7", "-2.5", band=band),
+                 found(4, 3, "6", None)) == ["9", "8", "8", "8"]
+
+
+def test_each_field_has_its_own_peak_and_the_one_of_the_last_anomaly_is_told() -> None:
+    """400 kg are not farther out than 2 m/s."""
+    weight = {"band": ("380", "420"), "field": "weight_kg"}
+    assert peaks(found(1, 0, "2", band=BAND), found(2, 1, "500", "-9", **weight), found(3, 2, "1", band=BAND),
+                 found(4, 3, "470", "-1", **weight)) == ["2", "500", "2", "500"]
+
+
+def test_the_peak_is_remembered_with_its_distance() -> None:
+    device = Incidents("pi-1")
+    device.anomaly(found(1, 0, "1.99", "-4", band=("0.2", "0.8")))
+    device.anomaly(found(2, 1, "0.9", "-1", band=BAND))
+    again = Incidents("pi-1", device.state())
+    assert said(again.anomaly(found(3, 2, "-0.8727", "-5.8", band=BAND)))[2] == Decimal("1.99")
+    assert said(again.anomaly(found(4, 3, "-1.2", "-1", band=BAND)))[2] == Decimal("-1.2")
+
+
+# As versions up to 0.1 wrote it: one peak with its score, for whatever fields.
+EARLIER = ('{"field":"sensor2","number":7,"opened":1000,"count":2,"peak":-0.8727,"lowest":-5.8,"reasons":{"spike":2},'
+           '"quiet":3,"last":[8,1100,1.1,1100,"sensor2",-0.8727,-0.8727,true,-5.8,0.289,0.691,"spike",null]}')
+
+
+@pytest.mark.parametrize(("value", "score", "band", "peak"), [
+    ("0.9", "-9", BAND, "-0.8727"), ("1.99", "-3", BAND, "1.99"), ("1.2", "-6", None, "1.2"),
+    ("1.99", "-5", None, "-0.8727")])
+def test_what_an_earlier_version_remembered_is_read(value: str, score: str, band: tuple[str, str] | None, peak: str,
+                                                    ) -> None:
+    device = Incidents("pi-1", EARLIER)
+    again = device.anomaly(found(9, 2000, value, score, band=band))
+    assert said(again) == (OPEN, 3, Decimal(peak), SPIKE) and again.incident["opened"] == 1000
+    assert again.incident["id"] == Incidents("pi-1").anomaly(found(7, 1)).incident["id"]
+
+
+def test_what_is_remembered_can_be_read_by_the_version_before() -> None:
+    """An image may be set back to the one before: the names that it knows stay, with what they mean."""
+    device = Incidents("pi-1")
+    device.anomaly(found(7, 1000, "1.99", "-4", band=BAND))
+    remembered = numbers.loads(device.state())
+    assert (str(remembered["peak"]), remembered["lowest"]) == ("1.99", -4)
+    assert set(numbers.loads(EARLIER)) <= set(remembered)
 
 
 # --- with the outbox

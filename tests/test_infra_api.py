@@ -155,7 +155,7 @@ def test_the_function_reads_all_tables_and_writes_what_post_data_needs() -> None
         ("dynamodb:BatchWriteItem", f"{TABLE}<ReadingsTable>"), ("dynamodb:BatchWriteItem", f"{TABLE}<RollupsTable>"),
         ("dynamodb:PutItem", f"{TABLE}<RollupsTable>"),
         ("firehose:PutRecord", "arn:aws:firehose:eu-north-1:123456789012:deliverystream/<EventsArchive>"),
-        ("iot:UpdateThingShadow", "arn:aws:iot:eu-north-1:123456789012:thing/EdgeCloudAWS")}
+        ("iot:UpdateThingShadow", "arn:aws:iot:eu-north-1:123456789012:thing/EdgeCloudAWS/bridge")}
     assert {("dynamodb:Query", f"{TABLE}<ReadingsTable>"),
             ("dynamodb:Query", f"{TABLE}<ReadingsTable>/index/events_by_number"),
             ("dynamodb:Query", f"{TABLE}<RollupsTable>"), ("dynamodb:Query", f"{TABLE}<AlertsTable>/index/by_day"),

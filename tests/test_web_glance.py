@@ -184,3 +184,24 @@ def test_tab_goes_through_the_page_from_top_to_bottom(one: Visit) -> None:
         seen.append(where)
     tops = [top for top, counts in seen if counts]
     assert len(tops) > 10 and all(later > before - 40 for before, later in itertools.pairwise(tops))
+
+
+def test_readings_that_stay_away_are_told(one: Visit) -> None:
+    """The API answers and the bridge is heard, and yet what is on the page is not of now."""
+    like = dashboard().get(f"/sites/{SITE}/devices/pi-1/readings?limit=1")["readings"][0]
+    stopped_ms: list[int] = []
+
+    def newest() -> dict[str, Any]:
+        last_ms = stopped_ms[0] if stopped_ms else int(time.time() * 1000)
+        made = [{**like, "number": at_ms * 1000, "at": at_ms, "received": at_ms}
+                for at_ms in range(last_ms, last_ms - 20_000, -100)]
+        return {"readings": made, "next": None}
+
+    answers(one.page, f"sites/{SITE}/devices/pi-1/readings*", newest)
+    one.open(f"#site={SITE}&device=pi-1")
+    one.says("#link", "up to date")
+    stopped_ms.append(int(time.time() * 1000))
+    one.says("#link", "no reading since")
+    stopped_ms.clear()
+    one.says("#link", "up to date")
+    assert one.complaints == []

@@ -5,6 +5,7 @@ One cloud for all tests of the page, in a loop of its own; any port.
 """
 import asyncio
 import json
+import re
 import shutil
 import tempfile
 import threading
@@ -207,9 +208,9 @@ class Visit:
                                   f"sessionStorage.setItem('edgecloud.token', {json.dumps(dashboard().session)})")
 
     def drawn(self) -> None:
-        self.says("#link", "up to date")
+        self.says("#link", re.compile("up to date|no reading since"))
 
-    def says(self, where: str, text: str) -> None:
+    def says(self, where: str, text: str | re.Pattern[str]) -> None:
         """Wait until an element has this text somewhere."""
         self.page.locator(where).filter(has_text=text).first.wait_for(timeout=DEADLINE_S * 1000)
 

@@ -10,6 +10,7 @@ import { element, moment } from "./words.js";
 
 const OFTEN_MS = 0, SELDOM_MS = 10_000, LONG_MS = 3_600_000;  // of more than an hour a turn changes nothing to be seen
 const PAST_MS = 60_000;  // what ended so long ago changes no more
+const OVERDUE_GAPS = 5, GAPS = 20;  // a device that sends each minute is not late after ten seconds
 const looked = { key: "", found: null, chart: null };
 
 /** The devices that send readings. */
@@ -73,6 +74,16 @@ function show(found, from, to) {
   looked.chart.draw({ ...found, from, to });
   at("chart").dataset.newest = found.times.at(-1) ?? "";  // ms: what is measured of the page's delay
   table();
+}
+
+/** When the newest of the readings that are looked at was made, ms, if the next one is overdue by more than leastMs; else
+ * 0, also where what is looked at is past. */
+export function overdueSince(leastMs) {
+  const newest = looked.found?.each && place().from === undefined ? looked.found.times.slice(-GAPS) : [];
+  if (newest.length < 2) return 0;
+  const last = newest.at(-1);
+  const gaps = newest.slice(1).map((one, n) => one - newest[n]).sort((one, other) => one - other);
+  return now() - last > leastMs + OVERDUE_GAPS * gaps[gaps.length >> 1] ? last : 0;
 }
 
 /** What to say where nothing is: when there was something last. */

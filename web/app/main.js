@@ -132,7 +132,9 @@ async function turn() {
   state.heardMs = now();
   summary.show(at("summary"), state);
   const off = wrongMs() ? ` · this machine's clock is ${span(Math.abs(wrongMs()) / 1000)} ${wrongMs() > 0 ? "slow" : "fast"}` : "";
-  linkTold(`${state.slow ? "up to date, some seconds late" : "up to date"}${off}`, "good");
+  const since = look.overdueSince(state.slow ? 2 * STALE_MS : STALE_MS);
+  if (since) linkTold(`no reading since ${moment(since)}${off}`, "warn");
+  else linkTold(`${state.slow ? "up to date, some seconds late" : "up to date"}${off}`, "good");
 }
 
 /** Say what went wrong; what is drawn stays, with the time of which it is. It is tried again, less and less often. */

@@ -9,8 +9,8 @@ const RAW_MS = 900_000;  // of the newest 15 minutes every reading is drawn
 const MOST_ROWS = 500;  // of the table
 const anomalous = (reading) => reading.mark === "anomaly";
 
-/** What is seen, as a chart and a table draw it: {times, lines, words, fields, field, n, heads, rows()}; n: points.
- * bandOf(field): [low, high, since when] of what is normal, or null. */
+/** What is seen, as a chart and a table draw it: {times, lines, words, fields, field, n, heads, rows(), each}; n: points;
+ * each: they are readings. bandOf(field): [low, high, since when] of what is normal, or null. */
 export async function load({ site, device, field }, from, to, bandOf) {
   return from >= now() - RAW_MS ? raw((await newer(site, device, from)).filter((one) => from <= one.at && one.at < to), field, bandOf)
     : rolled(await api.rollups(site, device, from, to), field, bandOf);
@@ -23,7 +23,7 @@ function raw(found, wanted, bandOf) {
   const marks = readings.map((reading) => (anomalous(reading) ? reading.values[field] : null));
   const n = marks.filter((mark) => mark !== null).length;
   const row = (reading) => [moment(reading.at), value(reading.values[field]), anomalous(reading) ? "anomaly" : ""];
-  return { times, fields, field, n: readings.length, heads: ["Time", field, "Mark"], rows: () => readings.slice(-MOST_ROWS).map(row),
+  return { times, fields, field, each: true, n: readings.length, heads: ["Time", field, "Mark"], rows: () => readings.slice(-MOST_ROWS).map(row),
            lines: [{ label: field, role: "line", values }, ...around(times, band), { label: "anomaly", role: "mark", values: marks }],
            words: told(field, readings.length, n, band) };
 }
