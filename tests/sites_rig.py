@@ -8,12 +8,13 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -136,10 +137,18 @@ def eventually(probe: Callable[[], T], what: str) -> T:
 
 @cache
 def sites() -> Sites:
-    """Running; it ends with the process."""
+    """Running until `ended`."""
     directory = Path(tempfile.mkdtemp(prefix="sites-rig-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     made = Sites(directory)
     made.start()
-    atexit.register(made.stop)
     return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended() -> Iterator[None]:
+    """Where this is imported, the cloud stops with the module, while its threads can still be waited for."""
+    yield
+    if sites.cache_info().currsize:
+        sites().stop()
+        sites.cache_clear()

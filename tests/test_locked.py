@@ -22,9 +22,10 @@ from tests.gateway_rig import RawClient, until
 from tests.messages import OUTBOX, anomaly, event, row, sealed
 from tests.privileges import needed, refused, too_wide, unused
 from tests.recorded_calls import record
-from tests.sites_rig import FOREIGN, HOME, OTHER, SPARE, Sites, eventually, sites
+from tests.sites_rig import FOREIGN, HOME, OTHER, SPARE, Sites, ended, eventually, sites
 from tests.sites_work import CAMERA, DEVICE, get
 
+__all__ = ["ended"]
 THINGS = (HOME, OTHER, SPARE, FOREIGN)
 DEPLOYMENT = {HOME: "edgecloud", OTHER: "edgecloud", SPARE: "edgecloud", FOREIGN: "plant2"}
 RULES = [f"{deployment}_{name}" for deployment in ("edgecloud", "plant2")
