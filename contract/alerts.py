@@ -34,7 +34,8 @@ def _members(c, with_head=True):
 def incident(device, field, number, state, opened_ms, count, peak, reason):
     """What a message says of its incident. device, field, number: of the anomaly that opened it; of these its id is
     made, so that a bridge that comes to it again gives it the same. state: opened (by this message), open or closed;
-    count: anomalies in it so far; peak: the value that was farthest out; reason: what most of them were.
+    count: anomalies in it so far; peak: the value that was farthest out, of the field of the last one (beside its band
+    it is read); reason: what most of them were.
 
     Readers put `count`, `peak`, `reason` and `state` in place of what they had: nothing is to be added up.
     """

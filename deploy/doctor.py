@@ -1,7 +1,7 @@
 """`make doctor`: finds the settings that are meant, and starts `python -m edge_bridge doctor` with them.
 
 The first of: ENV_FILE=<file>; IOT_ENDPOINT in the environment; certs/bridge.env, which `make provision` writes; the
-bridge of a demo that runs now; the environment as it is (and the doctor says what is missing in it).
+bridge of a demo that runs now; the environment as it is (said first: most likely nothing has been set up yet).
 """
 import argparse
 import fcntl
@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from deploy import env_file
@@ -60,17 +60,20 @@ def _resolves(host: str) -> bool:
     return True
 
 
-def main() -> int:
+def main(given: Sequence[str], environ: Mapping[str, str], root: Path = ROOT) -> int:
     """The doctor's exit code."""
     parser = argparse.ArgumentParser(prog="make doctor", description=__doc__)
     parser.add_argument("--env-file", default="", help="settings of the bridge, NAME=value lines")
-    options, further = parser.parse_known_args()
-    file = settings_file(options.env_file, os.environ)
+    options, further = parser.parse_known_args(given)
+    file = settings_file(options.env_file, environ, root)
     if file:
         further += ["--env-file", os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)]
-    environment = {**host_defaults(file, os.environ, _resolves), **os.environ}
+    elif not environ.get("IOT_ENDPOINT"):
+        print(f"doctor: no demo runs here, and {PROVISIONED} does not exist: there is no bridge to look at; next: "
+              "make demo, or make provision", file=sys.stderr, flush=True)
+    environment = {**host_defaults(file, environ, _resolves), **environ}
     return subprocess.run(python_module("edge_bridge", "doctor", *further), env=environment).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -5,11 +5,12 @@ password goes to the terminal once or comes from it, and is never written down.
 """
 import argparse
 import getpass
+import shlex
 import sys
 from collections.abc import Sequence
 
 from deploy import command
-from deploy.target import TargetFault
+from deploy.target import AWS, TargetFault
 from deploy.users import new_password, users_of
 
 
@@ -31,14 +32,20 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def options_of(asked: argparse.Namespace) -> str:
+    """What to give the next make command so that it works in the same place."""
+    words = [f"TARGET={asked.target}"] if asked.target != AWS else []
+    return shlex.join([*words, f"CLOUD={asked.cloud}"] if asked.cloud else words)
+
+
 def main(argv: Sequence[str]) -> int:
     """Run it; the exit code."""
     asked = arguments(argv)
     if "@" not in asked.email.strip("@"):
         raise TargetFault(f"EMAIL is {asked.email!r}; expected an address: make {asked.verb.replace('create', 'user')} "
-                          "EMAIL=you@example.org")
+                          + " ".join(filter(None, ("EMAIL=you@example.org", options_of(asked)))))
     place = command.target_of(asked)
-    users = users_of(place.parameter, place.client("cognito-idp"))
+    users = users_of(place.parameter, place.client("cognito-idp"), options_of(asked))
     if asked.verb == "token":
         print(users.sign_in(asked.email, ask_secret(f"Password of {asked.email}: "), ask_secret))
         return 0

@@ -18,11 +18,13 @@ Ask = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Users:
-    """The people of one deployment. client: boto3's cognito-idp; app: the pool's client `tools`."""
+    """The people of one deployment. client: boto3's cognito-idp; app: the pool's client `tools`; options: what a make
+    command is given to reach this deployment, such as TARGET=local."""
 
     client: Any
     pool: str
     app: str
+    options: str = ""
 
     def create(self, email: str, password: str) -> None:
         """A user whose address counts as checked, and who changes this password at the first sign-in."""
@@ -31,7 +33,8 @@ class Users:
             self.client.admin_create_user(UserPoolId=self.pool, Username=email, TemporaryPassword=password,
                                           UserAttributes=attributes, MessageAction="SUPPRESS")
         except self.client.exceptions.UsernameExistsException:
-            raise TargetFault(f"{email} is a user already; RESET=1 gives a new temporary password") from None
+            raise TargetFault(f"{email} is a user already; RESET=1 gives a new temporary password: "
+                              f"{self._make(email, 'RESET=1')}") from None
         except self.client.exceptions.InvalidParameterException as no:  # no address
             raise TargetFault(f"{email}: {no.response['Error']['Message']}") from None
         except self.client.exceptions.InvalidPasswordException as no:
@@ -43,7 +46,7 @@ class Users:
             self.client.admin_set_user_password(UserPoolId=self.pool, Username=email, Password=password,
                                                 Permanent=permanent)
         except self.client.exceptions.UserNotFoundException:
-            raise TargetFault(f"{email} is no user; make one: make user EMAIL={email}") from None
+            raise TargetFault(f"{email} is no user; make one: {self._make(email)}") from None
         except self.client.exceptions.InvalidPasswordException as no:
             raise TargetFault(f"{email}: {no.response['Error']['Message']}") from None
 
@@ -56,11 +59,15 @@ class Users:
             while "AuthenticationResult" not in answer:
                 answer = self._respond(email, answer, ask)
         except (self.client.exceptions.NotAuthorizedException, self.client.exceptions.UserNotFoundException):
-            raise TargetFault(f"the user pool does not know {email} with this password; RESET=1 gives a new one: make "
-                              f"user EMAIL={email} RESET=1") from None
+            raise TargetFault(f"the user pool does not know {email} with this password; RESET=1 gives a new one: "
+                              f"{self._make(email, 'RESET=1')}") from None
         except (self.client.exceptions.InvalidPasswordException, self.client.exceptions.CodeMismatchException) as no:
             raise TargetFault(f"{email}: {no.response['Error']['Message']}") from None
         return str(answer["AuthenticationResult"]["AccessToken"])
+
+    def _make(self, email: str, *words: str) -> str:
+        """`make user` for this address here."""
+        return " ".join(filter(None, ("make user", f"EMAIL={email}", *words, self.options)))
 
     def _respond(self, email: str, answer: Any, ask: Ask) -> Any:
         challenge = answer["ChallengeName"]
@@ -75,9 +82,9 @@ class Users:
             ChallengeResponses={"USERNAME": email, name: ask(question)})
 
 
-def users_of(parameter: Callable[[str], str], client: Any) -> Users:
-    """The users of a deployment. parameter: the value of its SSM parameter `/<name>/<what>`."""
-    return Users(client, parameter("user-pool"), parameter("tools-client"))
+def users_of(parameter: Callable[[str], str], client: Any, options: str = "") -> Users:
+    """The users of a deployment. parameter: the value of its SSM parameter `/<name>/<what>`; options: see Users."""
+    return Users(client, parameter("user-pool"), parameter("tools-client"), options)
 
 
 def new_password() -> str:

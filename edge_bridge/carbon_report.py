@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from contract import carbon
-from contract.carbon import HIGH
+from contract.carbon import ALWAYS, HIGH, OFF
 from contract.errors import BadPayload
 from edge_bridge import carbon_policy, carbon_sources
 from edge_bridge.carbon_curve import CLOUD_G, DAY_S, HOUR_S, BadCurve, Curve
@@ -127,8 +127,8 @@ def start_of(curve: Curve) -> float:
     return 0.0 if curve.daily else curve.at_s[0]
 
 
-def in_words(curve: Curve, name: str, work: Work, policy: dict[str, Any]) -> str:
-    """The table, and what it took. Raises BadCurve."""
+def in_words(curve: Curve, name: str, work: Work, policy: dict[str, Any], *, measured: bool) -> str:
+    """The table, and what it took. measured: the curve is not the built-in schedule. Raises BadCurve."""
     start_s = start_of(curve)
     normal, adapted = (Replay(curve, start_s, work, chosen).run() for chosen in (None, policy))
     lines = [f"curve: {name}; {len(curve.g)} points, {min(curve.g):.0f} to {max(curve.g):.0f} gCO2/kWh; cloud "
@@ -139,12 +139,21 @@ def in_words(curve: Curve, name: str, work: Work, policy: dict[str, Any]) -> str
     lines += [_row(part, normal.grams[part], adapted.grams[part]) for part in PARTS]
     before, after = sum(normal.grams.values()), sum(adapted.grams.values())
     lines += [_row("in all", before, after), "", *_paid(normal, adapted), *_how_sure(work)]
-    if before - after < 0.01 * before:
-        lines.append("Verdict: it saves nearly nothing here (under 1 %).")
-    else:
-        lines.append(f"Verdict: {before - after:.3g} g a day, {100 * (before - after) / before:.1f} %; "
-                     f"{(before - after) * 365 / 1000:.2g} kg a year if every day were like this one.")
+    lines.append("Verdict: " + _verdict(before, after, policy["adapt"], measured))
     return "\n".join(lines)
+
+
+def _verdict(before: float, after: float, adapt: str, measured: bool) -> str:
+    if adapt == OFF:
+        return "a bridge with these settings saves nothing: adapt=off shows the intensity and changes nothing."
+    if before - after < 0.01 * before:
+        return "it saves nearly nothing here (under 1 %)."
+    saved = (f"{before - after:.3g} g a day, {100 * (before - after) / before:.1f} %; "
+             f"{(before - after) * 365 / 1000:.2g} kg a year if every day were like this one.")
+    if measured or adapt == ALWAYS:
+        return saved
+    return (f"a bridge with these settings saves nothing: with adapt={adapt} it does not act on the built-in schedule. "
+            f"CARBON=... gives it a real intensity, adapt=always has it act on this one; it would be {saved}")
 
 
 def _row(name: str, before: float, after: float) -> str:
@@ -200,9 +209,11 @@ def main(given: list[str]) -> int:
         assert source is not None, "a file or the schedule"
         curve = source.curve if source.curve is not None else carbon_sources.ask(source)
         name = parsed.curve or "the built-in schedule, which is an assumption"
-        print(in_words(curve, name, work, carbon.policy(parsed.policy)))
+        print(in_words(curve, name, work, carbon.policy(parsed.policy), measured=bool(parsed.curve)))
     except (OSError, BadCurve) as error:
-        print(f"carbon_report: CURVE {parsed.curve}: {error}", file=sys.stderr)
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        print("carbon_report: CURVE " + (why if why.startswith(parsed.curve) else f"{parsed.curve}: {why}"),
+              file=sys.stderr)
         return 2
     except BadPayload as error:
         print(f"carbon_report: POLICY: {error.detail}", file=sys.stderr)

@@ -118,7 +118,8 @@ class Incidents:
                                 if name in ("value", "sensor2", "score", "low", "high")})
         peak, lowest = _exact(members.pop("peak")), _exact(members.pop("lowest"))
         if "farthest" in members:
-            farthest = {field: _Peak(*map(_exact, one)) for field, one in members["farthest"].items()}
+            farthest = {field: _Peak(Decimal(value), _exact(score), _exact(away))
+                        for field, (value, score, away) in members["farthest"].items()}
         else:  # by a version that had one for all fields
             farthest = {last.field: _peak(last._replace(value=peak, score=lowest))}
         self._open = {**members, "last": last, "reasons": Counter(members["reasons"]), "farthest": farthest}

@@ -99,8 +99,9 @@ TABLE = (
     Row("retrains_total", COUNTER, "Models fitted anew since the start.", _field("retrains")),
     Row("remote_settings", GAUGE, "1 while the device shadow is answered; 0: it is off, or the status says why not.",
         lambda s: int(s["remote"]["state"] == "on")),
-    Row("batch_age_seconds", GAUGE, "For how long a live reading waits at most to be sealed; shorter while somebody "
-        "watches.", lambda s: s["remote"].get("batch_age_s", 0)),
+    Row("batch_age_seconds", GAUGE, "For how long a live reading usually waits at most to be sealed; while somebody "
+        "watches it is less, the carbon policy may make it more; 0 with the shadow off.",
+        lambda s: s["remote"].get("batch_age_s", 0)),
     Row("carbon_intensity_g_per_kwh", GAUGE, "Carbon intensity of electricity, gCO2/kWh, of site and cloud; none with "
         "CARBON=off.",
         lambda s: _carbon(s, {"site": "intensity_g_per_kwh", "cloud": "cloud_intensity_g_per_kwh"}), "place"),

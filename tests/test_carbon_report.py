@@ -61,6 +61,34 @@ def test_the_table_adds_up(capsys: Any, tmp_path: Path) -> None:
     assert "96 points, 200 to 590" in out and "Verdict:" in out and "services_j_per_batch 5 (0.5 to 50) J" in out
 
 
+def verdict(capsys: Any, *given: str) -> str:
+    assert carbon_report.main([*given, "--cameras", "2"]) == 0
+    found: str = capsys.readouterr().out.splitlines()[-1]
+    return found.removeprefix("Verdict: ")
+
+
+def test_a_saving_that_a_bridge_would_not_make_is_not_promised(capsys: Any, tmp_path: Path) -> None:
+    (tmp_path / "day.csv").write_text("".join(f"{hour:02}:00,{g}\n" for hour, g in enumerate(carbon_curve.SCHEDULE)))
+    would = verdict(capsys)
+    assert would.startswith("a bridge with these settings saves nothing: with adapt=measured it does not act on the "
+                            "built-in schedule. CARBON=... gives it a real intensity, adapt=always")
+    saved = verdict(capsys, "--policy", "adapt=always")
+    assert would.endswith(f"it would be {saved}") and " g a day, " in saved and "nothing" not in saved
+    assert verdict(capsys, "--curve", str(tmp_path / "day.csv")) == saved
+    assert verdict(capsys, "--policy", "adapt=off") == verdict(
+        capsys, "--policy", "adapt=off", "--curve", str(tmp_path / "day.csv")) == (
+        "a bridge with these settings saves nothing: adapt=off shows the intensity and changes nothing.")
+
+
+def test_a_curve_that_cannot_be_read_is_named_once(capsys: Any, tmp_path: Path) -> None:
+    missing, no_text = tmp_path / "missing.csv", tmp_path / "no-text.csv"
+    no_text.write_bytes(b"\xff\xfe")
+    for path, why in ((missing, f"{missing}: No such file or directory\n"), (no_text, f"{no_text} is no text: ")):
+        assert carbon_report.main(["--curve", str(path)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"carbon_report: CURVE {why}") and said.count(str(path)) == 1
+
+
 @pytest.mark.parametrize(("given", "said"), [
     (["--curve", "missing.csv"], "missing.csv"), (["--policy", "batch=99"], "batch is '99'")])
 def test_what_cannot_be_used_is_said(given: list[str], said: str, capsys: Any) -> None:

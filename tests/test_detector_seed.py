@@ -112,19 +112,6 @@ def test_a_value_that_is_not_finite_is_refused_and_takes_nothing_with_it() -> No
     assert detector.state() == before and detector.update(9.0, 0).anomaly
 
 
-def test_it_can_say_what_would_be_normal() -> None:
-    detector = SeedDetector()
-    detector.update_many([(value, 0) for value in stream(19)])
-    assert detector.normal_band() is None
-    detector.update_many([(value, 0) for value in stream(90)])
-    band = detector.normal_band()
-    assert band and 0.4 < band[0] < 0.5 < band[1] < 0.6 and detector.normal_band() == band
-    again = forgetful()
-    again.restore(detector.state())
-    assert again.normal_band() == band
-    assert not detector.update(band[0], 0).anomaly and detector.update(band[0] - 1e-6, 0).anomaly
-
-
 def test_detectors_that_share_do_not_disturb_each_other(expected: list[bool]) -> None:
     forest = shared()[0]
     models, streams = Models(2), [stream(LENGTH, seed) for seed in (7, 8, 9)]

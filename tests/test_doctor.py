@@ -6,12 +6,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import paho.mqtt.client as paho
 import pytest
 
-from edge_bridge import doctor
+from edge_bridge import doctor, doctor_sources
 from edge_bridge.doctor_case import FAULT, NOT_APPLICABLE, OK, Case, Finding, fault, ok, read_env_file
 from edge_bridge.store import Store, marker_path
 from edge_bridge.volume import Mount
@@ -157,6 +157,41 @@ def test_a_broker_that_dropped_messages(site: Site, tmp_path: Path) -> None:
     until(shown, "the broker to publish its figures", within_s=3 * DEADLINE_S)
     broker.close()
     assert faults(found) == {"LAN queue"} and "max_queued_messages 0" in found["LAN queue"].fix
+
+
+class Told:
+    """A broker that tells so much in $SYS, and refuses to tell the rest; a real one shows this only after a minute."""
+
+    def __init__(self, *shown: tuple[str, bytes], refusal: str = "") -> None:
+        self._shown, self._refusal = shown, refusal
+
+    def subscribe(self, *topics: str, qos: int, timeout_s: float) -> list[str]:
+        return [self._refusal] * len(topics)
+
+    def find(self, wanted: Callable[[str, bytes], Any], timeout_s: float) -> Any:
+        return next((value for one in self._shown if (value := wanted(*one)) is not None), None)
+
+
+VERSION, UP = ("$SYS/broker/version", b"mosquitto version 2.0.11"), ("$SYS/broker/uptime", b"4711 seconds")
+
+
+@pytest.mark.parametrize(("broker", "state", "says"), [
+    (Told(VERSION, UP), OK, "up 4711 seconds, dropped nothing lately"),
+    (Told(VERSION), OK, "up ?, dropped nothing lately"),
+    (Told(VERSION, UP, (doctor_sources.DROPPED, b"0")), OK, "up 4711 seconds, dropped nothing;"),
+    (Told(VERSION, UP, (doctor_sources.DROPPED, b"3")), FAULT, "dropped 3 messages"),
+    (Told(VERSION, UP, refusal="Not authorized"), NOT_APPLICABLE, "does not show it"),
+    (Told(), NOT_APPLICABLE, "does not show it")])
+def test_what_a_broker_shows_of_its_queue(broker: Told, state: str, says: str) -> None:
+    found = doctor_sources._lan_queue(Case.of({}, version="1", timeout_s=DEADLINE_S), cast(Any, broker))
+    assert (found.check, found.state) == ("LAN queue", state) and says in found.found
+
+
+def test_a_broker_that_shows_nothing_of_itself(site: Site, tmp_path: Path) -> None:
+    broker = Other(tmp_path / "broker", "sys_interval 0")
+    found = site.examine({"MQTT_PORT": str(broker.port)})
+    broker.close()
+    assert (faults(found), found["LAN queue"].state) == (set(), NOT_APPLICABLE)
 
 
 def test_kafka_that_advertises_what_cannot_be_reached(site: Site) -> None:

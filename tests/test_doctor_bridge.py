@@ -1,4 +1,5 @@
 """The doctor beside a running bridge, whose word it takes and which it must not disturb; how `make doctor` finds it."""
+import json
 import os
 import socket
 import threading
@@ -184,6 +185,22 @@ def test_make_doctor_takes_the_settings_that_are_meant(tmp_path: Path) -> None:
         assert choose("", {}, tmp_path) == tmp_path / "certs" / "bridge.env"
         assert choose("", {"IOT_ENDPOINT": "x"}, tmp_path) is None
         assert choose("my.env", {"IOT_ENDPOINT": "x"}, tmp_path) == Path("my.env")
+
+
+def test_make_doctor_says_first_that_there_is_nothing_to_look_at(tmp_path: Path, capfd: pytest.CaptureFixture[str],
+                                                                 ) -> None:
+    _demo(tmp_path, "20261122-100000-1")
+    alone = {**os.environ, "MQTT_BROKER": "", "BOOTSTRAP_SERVERS": "", "OUTBOX": str(tmp_path / "outbox.db")}
+    alone.pop("IOT_ENDPOINT", None)
+    assert make_doctor.main(["--env-file", "", "--timeout", "5", "--json"], alone, tmp_path) == 1
+    told = capfd.readouterr()
+    assert told.err == ("doctor: no demo runs here, and certs/bridge.env does not exist: there is no bridge to look "
+                        "at; next: make demo, or make provision\n")
+    settings = json.loads(told.out)["checks"][0]
+    assert (settings["check"], settings["state"]) == ("settings", "fault") and "IOT_ENDPOINT" in settings["found"]
+    for environ, file in (({}, "my.env"), ({"IOT_ENDPOINT": "localhost"}, "")):
+        make_doctor.main(["--env-file", file, "--timeout", "0.5"], {**alone, **environ}, tmp_path)
+        assert "no demo runs" not in capfd.readouterr().err
 
 
 def test_a_demo_writes_down_the_settings_of_its_bridge_for_its_owner_alone(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ class Copy:
 
     def __init__(self, directory: Path, title: str) -> None:
         self.directory, self._text = directory, section(title)
+        directory.mkdir()
+        (directory / ".venv").symlink_to(sys.prefix)  # what `make setup-dev` makes
         for part in PARTS:
             shutil.copytree(ROOT / part, directory / part, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
         for name in TOP:
@@ -58,10 +60,10 @@ class Copy:
                           re.MULTILINE)
 
     def run(self, command: str, **environment: str) -> str:
-        """What it prints; the interpreter is this one."""
+        """What it prints; `.venv` is that of this interpreter."""
         done = subprocess.run(
             ["sh", "-c", command], cwd=self.directory, text=True, capture_output=True, timeout=200,
-            env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **environment})
+            env={**os.environ, **environment})
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -84,9 +86,9 @@ def test_a_detector(tmp_path: Path) -> None:
     [backtest] = copy.commands()
     lines = copy.run(backtest).splitlines()
     assert len(lines) == 5 and [line for line in lines if line.endswith(",spike")] == [lines[3]]
-    known = copy.run("python -c 'from edge_bridge import settings; print(settings.help_text())'")
+    known = copy.run(".venv/bin/python -c 'from edge_bridge import settings; print(settings.help_text())'")
     assert "DETECTOR" in known
-    made = copy.run("python -c \"from edge_bridge import detectors; made = detectors.factory('limits'); "
+    made = copy.run(".venv/bin/python -c \"from edge_bridge import detectors; made = detectors.factory('limits'); "
                     "one, other = made(), made(); one.update(0.5, 0); other.restore(one.state()); "
                     "print(other.state() == one.state() != made().state())\"")
     assert made == "True\n"
@@ -109,7 +111,7 @@ def test_a_rule_with_its_lambda(tmp_path: Path) -> None:
 
 
 # The function as it is packed, on a table of moto's, with a message as the rule hands it on; twice, as a queue may.
-_STORE_A_NOTE = """python -c '
+_STORE_A_NOTE = """.venv/bin/python -c '
 import json, os
 import boto3
 from moto import mock_aws

@@ -11,7 +11,7 @@ from sklearn.ensemble import IsolationForest
 
 from edge_bridge import settings
 from edge_bridge.detectors import compiler
-from edge_bridge.detectors.isolation_forest import Forest, Model, _percentile, draws
+from edge_bridge.detectors.isolation_forest import Forest, _percentile, draws
 from tests.exact import KINDS, TOLERANCE, cases, compare, forests_for
 
 EVERY = 90  # a fit of scikit-learn's takes 0.1 s
@@ -90,41 +90,6 @@ def test_what_cannot_be_exact_is_refused() -> None:
         Forest(contamination=0.6)
     with pytest.raises(ValueError, match=r"random_state 17 .* choose another"):
         Forest(random_state=17)
-
-
-def brute_force_band(model: Model, window: list[float]) -> tuple[float, float] | None:
-    """The normal values of a fine grid that hang together with the median, if that is normal."""
-    median = sorted(window)[len(window) // 2]
-    if model.is_anomaly(median):
-        return None
-    grid = numpy.linspace(min(window) - 1, max(window) + 1, 20_001)
-    normal = model.decisions(grid) >= 0
-    here = int(numpy.searchsorted(grid, median))
-    below, above = numpy.flatnonzero(~normal[:here]), numpy.flatnonzero(~normal[here:])
-    return float(grid[below[-1] + 1]), float(grid[here + above[0] - 1])
-
-
-@pytest.mark.parametrize("contamination", [None, 0.08])
-@pytest.mark.parametrize("kind", ["spikes", "ties", "steps"])
-def test_the_normal_band_ends_where_the_label_changes(kind: str, contamination: float | None) -> None:
-    window = KINDS[kind](numpy.random.default_rng(3), 100).tolist()
-    for forest in forests_for(contamination):
-        model = forest.fit(window)
-        band = model.normal_band()
-        if band is None:
-            assert kind == "steps" and brute_force_band(model, window) is None
-            continue
-        assert band == pytest.approx(brute_force_band(model, window), abs=2 * (max(window) - min(window) + 2) / 20_000)
-        low, high = (numpy.float32(edge) for edge in band)
-        beyond = [numpy.nextafter(low, numpy.float32("-inf")), numpy.nextafter(high, numpy.float32("inf"))]
-        assert (model.decisions([float(low), float(high)]) >= 0).all()
-        assert (model.decisions([float(edge) for edge in beyond]) < 0).all()
-
-
-def test_a_constant_window_has_a_band_without_limits_or_none() -> None:
-    for n in range(2, 101, 7):
-        model = Forest(most_values=100, compiled=False).fit([0.5] * n)
-        assert model.normal_band() == (None if model.is_anomaly(0.5) else (-math.inf, math.inf))
 
 
 def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:

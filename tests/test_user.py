@@ -2,6 +2,7 @@
 import gzip
 import io
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -73,12 +74,13 @@ def test_a_password_of_ones_own_and_a_new_one_when_it_is_lost(
     typed(monkeypatch, PASSWORD)
     assert command(cloud, "create", "--email", email, "--ask") == 0
     assert PASSWORD not in capsys.readouterr().out
-    with pytest.raises(TargetFault, match="is a user already; RESET=1"):
+    again = re.escape(f"make user EMAIL={email} RESET=1 TARGET=local CLOUD={cloud.ready_file}") + "$"
+    with pytest.raises(TargetFault, match=f"is a user already; RESET=1 gives a new temporary password: {again}"):
         command(cloud, "create", "--email", email)
     assert command(cloud, "create", "--email", email, "--reset") == 0
     temporary = capsys.readouterr().out.splitlines()[-1].strip()
     typed(monkeypatch, PASSWORD)
-    with pytest.raises(TargetFault, match="RESET=1 gives a new one"):
+    with pytest.raises(TargetFault, match=f"RESET=1 gives a new one: {again}"):
         command(cloud, "token", "--email", email)
     typed(monkeypatch, temporary, PASSWORD + "!")
     assert command(cloud, "token", "--email", email) == 0
@@ -87,15 +89,21 @@ def test_a_password_of_ones_own_and_a_new_one_when_it_is_lost(
 def test_a_slip_is_named(cloud: Cloud, email: str, capsys: pytest.CaptureFixture[str],
                          monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("", "ann", "@", "ann@"):
-        with pytest.raises(TargetFault, match="expected an address: make user EMAIL="):
+        with pytest.raises(TargetFault, match=r"expected an address: make user EMAIL=\S+ TARGET=local CLOUD="):
             command(cloud, "create", "--email", wrong)
-    with pytest.raises(TargetFault, match="make one: make user"):
+    with pytest.raises(TargetFault, match=f"make one: make user EMAIL={email} TARGET=local CLOUD="):
         command(cloud, "create", "--email", email, "--reset")
     typed(monkeypatch, "whatever")
     with pytest.raises(TargetFault, match="does not know"):
         command(cloud, "token", "--email", email)
     assert run_command(lambda words: command(cloud, "create", "--email", "ann"), "user") == 1
     assert capsys.readouterr().err.startswith("user: EMAIL is 'ann'")
+
+
+def test_the_next_command_is_for_the_same_place() -> None:
+    place = {words: user.options_of(user.arguments(["token", *words])) for words in (
+        (), ("--target", "aws", "--cloud", ""), ("--target", "local"), ("--target", "local", "--cloud", "a b.json"))}
+    assert list(place.values()) == ["", "", "TARGET=local", "TARGET=local 'CLOUD=a b.json'"]
 
 
 def test_a_made_password_satisfies_the_policy() -> None:

@@ -22,14 +22,13 @@ AUTO_OFFSET = -0.5
 _LARGEST_INT = 2147483647
 _CONSTANT = numpy.float32(1e-7)  # a node whose values lie within this is a leaf
 _TARGET_GAP = 1e-6
-_DOUBTFUL = 1e-9
 
 
 class Model:
     """A fitted forest; about 55 kB for a window of 100. offset: below which score a value is an anomaly."""
 
-    def __init__(self, kernel: Kernel, trees: tuple[Any, Any, Any], expected: float, median: float) -> None:
-        self._kernel, self._trees, self._expected, self._median = kernel, trees, expected, median
+    def __init__(self, kernel: Kernel, trees: tuple[Any, Any, Any], expected: float) -> None:
+        self._kernel, self._trees, self._expected = kernel, trees, expected
         self.offset = AUTO_OFFSET
 
     def scores(self, values: Values) -> Floats:
@@ -57,34 +56,6 @@ class Model:
     def is_anomaly(self, value: float) -> bool:
         """As scikit-learn's predict says."""
         return self.score(value) - self.offset < 0
-
-    def normal_band(self) -> tuple[float, float] | None:
-        """The lowest and the highest value around the window's median up to which all are normal (-inf, inf: no limit
-        there); None when the median itself is not."""
-        bounds, thresholds, lengths = self._trees
-        bounds, thresholds = numpy.asarray(bounds, int), numpy.asarray(thresholds, float)
-        trees = numpy.arange(len(bounds) - 1)
-        lengths = numpy.asarray(lengths)
-        steps = numpy.diff(lengths)[numpy.arange(len(thresholds)) + numpy.repeat(trees, numpy.diff(bounds))]
-        edges = thresholds.astype(numpy.float32)  # values are of 32 bits: the highest one that a threshold lets pass
-        edges = numpy.where(edges > thresholds, numpy.nextafter(edges, numpy.float32("-inf")), edges)
-        order = edges.argsort()
-        edges, starts = numpy.unique(edges[order], return_index=True)
-        ends = numpy.append(starts[1:], len(order))[:len(starts)] - 1
-        sums = lengths[bounds[:-1] + trees].sum() + numpy.append(0.0, steps[order].cumsum()[ends])
-        return self._around_median(edges, self.scores_of(sums) - self.offset)
-
-    def _around_median(self, edges: NDArray[numpy.float32], decisions: Floats) -> tuple[float, float] | None:
-        """decisions[i] is for values above edges[i - 1] up to edges[i], but for errors of rounding."""
-        doubtful = numpy.flatnonzero(abs(decisions) < _DOUBTFUL)
-        samples = numpy.append(edges, numpy.finfo(numpy.float32).max).astype(float)
-        decisions[doubtful] = self.decisions(samples[doubtful])
-        here = int(numpy.searchsorted(edges, self._median))
-        if decisions[here] < 0:
-            return None
-        below, above = numpy.flatnonzero(decisions[:here] < 0), numpy.flatnonzero(decisions[here:] < 0)
-        low = float(numpy.nextafter(edges[below[-1]], numpy.float32("inf"))) if len(below) else -numpy.inf
-        return low, float(edges[here + above[0] - 1]) if len(above) else numpy.inf
 
 
 class Forest:
@@ -123,7 +94,7 @@ class Forest:
                          room(3 * MOST_VALUES.bit_length(), float))
         placed = bounds[trees]
         used = (bounds, thresholds[:placed].copy(), lengths[:placed + trees].copy())
-        model = Model(self.kernel, used, float(trees * self._average[n]), float(ordered[n // 2]))
+        model = Model(self.kernel, used, float(trees * self._average[n]))
         if self.contamination:
             model.offset = _percentile(model.scores_of(sums), self.contamination)
         return model

@@ -90,14 +90,6 @@ class SeedDetector:
             self._models.keep(self, model)
         return verdicts
 
-    def normal_band(self) -> tuple[float, float] | None:
-        """Where the present forest calls all values normal, around its window's median (Model.normal_band); None when
-        there is no forest yet, or when not even the median is normal. A third of a millisecond."""
-        model = self._model()
-        if model:
-            self._models.keep(self, model)
-        return model.normal_band() if model else None
-
     def _model(self) -> Model | None:
         """The present forest, fitted again when it was not among the last used; not kept."""
         if not self._fitted_on:
