@@ -1,6 +1,7 @@
 """The dashboard's page for who glances: what it says in short, what is normal, whom it can be read by."""
 import itertools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,24 @@ def test_in_short_what_is_wrong(one: Visit) -> None:
     assert one.complaints == []
 
 
+def readings_until(one: Visit, last_ms: Callable[[], int]) -> None:
+    """From now on the page gets 20 s of pi-1's readings, ten a second, that end then."""
+    like = dashboard().get(f"/sites/{SITE}/devices/pi-1/readings?limit=1")["readings"][0]
+
+    def newest() -> dict[str, Any]:
+        last = last_ms()
+        return {"next": None, "readings": [{**like, "number": at_ms * 1000, "at": at_ms, "received": at_ms}
+                                           for at_ms in range(last, last - 20_000, -100)]}
+
+    answers(one.page, f"sites/{SITE}/devices/pi-1/readings*", newest)
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
 def test_in_short_all_is_well(one: Visit) -> None:
+    readings_until(one, now_ms)
     answers(one.page, "status*", lambda: sites(dropped=0, lost=0, skipped=0))
     answers(one.page, "incidents*", lambda: {"incidents": [], "next": None})
     one.open()
@@ -65,6 +83,7 @@ def test_in_short_all_is_well(one: Visit) -> None:
     one.says("#summary", "Nothing unusual")
     assert one.page.title() == "EdgeCloud"
     one.page.unroute_all()
+    readings_until(one, now_ms)
     answers(one.page, "status*", lambda: sites(dropped=2, lost=0, skipped=3))
     one.says("#summary", "5 readings missing since the bridges were set up")
 
@@ -188,20 +207,15 @@ def test_tab_goes_through_the_page_from_top_to_bottom(one: Visit) -> None:
 
 def test_readings_that_stay_away_are_told(one: Visit) -> None:
     """The API answers and the bridge is heard, and yet what is on the page is not of now."""
-    like = dashboard().get(f"/sites/{SITE}/devices/pi-1/readings?limit=1")["readings"][0]
     stopped_ms: list[int] = []
-
-    def newest() -> dict[str, Any]:
-        last_ms = stopped_ms[0] if stopped_ms else int(time.time() * 1000)
-        made = [{**like, "number": at_ms * 1000, "at": at_ms, "received": at_ms}
-                for at_ms in range(last_ms, last_ms - 20_000, -100)]
-        return {"readings": made, "next": None}
-
-    answers(one.page, f"sites/{SITE}/devices/pi-1/readings*", newest)
+    answers(one.page, "status*", lambda: sites(dropped=0, lost=0, skipped=0))
+    readings_until(one, lambda: stopped_ms[0] if stopped_ms else now_ms())
     one.open(f"#site={SITE}&device=pi-1")
     one.says("#link", "up to date")
-    stopped_ms.append(int(time.time() * 1000))
+    one.says("#summary", "Everything arrives")
+    stopped_ms.append(now_ms())
     one.says("#link", "no reading since")
+    one.says("#summary", "Readings stay away")
     stopped_ms.clear()
     one.says("#link", "up to date")
     assert one.complaints == []

@@ -130,9 +130,9 @@ async function turn() {
   drawCost().catch(fault);
   state.failed = 0;
   state.heardMs = now();
-  summary.show(at("summary"), state);
   const off = wrongMs() ? ` · this machine's clock is ${span(Math.abs(wrongMs()) / 1000)} ${wrongMs() > 0 ? "slow" : "fast"}` : "";
   const since = look.overdueSince(state.slow ? 2 * STALE_MS : STALE_MS);
+  summary.show(at("summary"), { ...state, overdue: since ? { device: look.seen(state.devices).device, since } : null });
   if (since) linkTold(`no reading since ${moment(since)}${off}`, "warn");
   else linkTold(`${state.slow ? "up to date, some seconds late" : "up to date"}${off}`, "good");
 }

@@ -13,8 +13,9 @@ const drawn = ({ kind, headline, lines }) => element("div", { class: `tile ${kin
   element("p", { class: `headline ${kind}` }, element("span", { class: "sign", "aria-hidden": "true" }, SIGNS[kind]), ` ${headline}`),
   element("ul", {}, ...lines));
 
-/** Has everything arrived? No times in it: a screen reader says it anew whenever it changes. */
-function delivery(sites) {
+/** Has everything arrived? Nothing in it counts time: a screen reader says it anew whenever it changes. overdue: {device,
+ * since} of the readings that are looked at, if they stay away, whatever the bridge told of itself last. */
+function delivery(sites, overdue) {
   if (!sites.length) return tile("quiet", "No site yet", [line("Start a bridge, or make demo.")]);
   const troubled = sites.map((site) => ({ site: site.site, ...health(site) })).filter((one) => one.kind !== "good");
   if (troubled.length) {
@@ -22,6 +23,7 @@ function delivery(sites) {
     const headline = sites.length === 1 ? `${troubled[0].site}: ${troubled[0].word}` : `${count(troubled.length)} of ${some(sites.length, "site")} not well`;
     return tile(worst, headline, atMost(MOST, troubled, (one) => line(`${one.site}: ${one.why}`), "site"));
   }
+  if (overdue) return tile("warn", "Readings stay away", [line(`None of ${overdue.device} since ${moment(overdue.since)}`)]);
   const devices = sites.reduce((n, site) => n + (site.devices?.length ?? 0) + (site.devices_left_out ?? 0), 0);
   const gone = sites.reduce((n, site) => n + missing(site), 0);
   return tile("good", "Everything arrives", [line(`${some(sites.length, "site")}, ${some(devices, "device")}`),
@@ -42,11 +44,12 @@ function measured(incidents, sites) {
     atMost(MOST, open, (one) => line(toIncident(one), one.severity ? ` ${one.severity}` : ""), "incident"));
 }
 
-/** Draw it. fault: why there is no news; heardMs: when there was news last, 0: never. */
-export function show(target, { sites, incidents, fault, heardMs }) {
+/** Draw it. fault: why there is no news; heardMs: when there was news last, 0: never;
+ * overdue: as delivery has it. */
+export function show(target, { sites, incidents, overdue, fault, heardMs }) {
   const since = heardMs ? `What is below is as of ${moment(heardMs)}.` : "Asking again …";
   const tiles = fault ? [tile("bad", "Not up to date", [line(capital(fault)), line(since)])]
-    : [delivery(sites), measured(incidents, sites)];
+    : [delivery(sites, overdue), measured(incidents, sites)];
   fill(target, ...tiles.map(drawn));
   const trouble = tiles.find(({ kind }) => kind === "bad" || kind === "warn");
   document.title = trouble ? `! ${trouble.headline} · EdgeCloud` : "EdgeCloud";
