@@ -140,4 +140,7 @@ def test_one_part_can_be_measured_alone(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(asked) in (0, 1), "1 when this machine is too slow or too busy for a target"
     assert "detector `seed`" in capsys.readouterr().out
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
-    assert any("/ scikit-learn" in row["name"] for row in rows) and all(row["median"] > 0 for row in rows)
+    assert any("/ scikit-learn" in row["name"] for row in rows)
+    assert [row for row in rows if not row["median"] > 0] == []
+    [device] = {row["median"] for row in rows if row["name"].endswith("memory per device")}
+    assert 1_600 < device < 2_500, "two windows of 100 values as doubles, and what holds them"

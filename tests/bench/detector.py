@@ -130,7 +130,7 @@ def _processes(directory: Path, devices: int, repeats: int) -> list[Row]:
             many = _child(environment, arguments, devices)
             rows += [
                 Row(f"detector, {name}: memory per device", "bytes", [many["device_bytes"]], at_most=10_000,
-                    note=f"{devices} devices in one process, resident memory"),
+                    note=f"{devices} devices in one process, what Python and NumPy allocated"),
                 Row(f"detector, {name}: {devices:,} devices in turn", "readings/s", [many["per_s"]],
                     note="one reading of each: its forest has to be fitted again")]
     return rows
