@@ -31,6 +31,10 @@ function newestTold(plot) {
   if (plot.cursor.left < 0) plot.setLegend({ idx: last < 0 ? null : last }, false);
 }
 
+/** The points of a line that has no neighbour to be drawn to. */
+const alone = (plot, line) => plot.data[line].flatMap((y, n, all) =>
+  (y !== null && (all[n - 1] ?? all[n + 1] ?? null) === null ? [n] : []));
+
 /** A chart in `target`. height: CSS px; fromZero: the axis begins there; zoom(fromMs, toMs) is called when a person
  * chooses a time; null: not offered. */
 export class Chart {
@@ -72,15 +76,15 @@ export class Chart {
     const [ink, quiet, line, strong, bad, band] = ["--ink", "--quiet", "--line", "--strong", "--bad", "--band"].map(resolved);
     const axis = { stroke: quiet, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui" };
     const looks = {
-      line: { stroke: strong, width: 1.5, points: { show: false } }, low: { stroke: band, width: 1, points: { show: false } },
-      high: { stroke: band, width: 1, points: { show: false } },
+      line: { stroke: strong, width: 1.5, points: { show: false, filter: alone, size: 3, stroke: strong, fill: strong } },
+      low: { stroke: band, width: 1, points: { show: false } }, high: { stroke: band, width: 1, points: { show: false } },
       mark: { stroke: bad, width: 0, paths: () => null, points: { show: true, size: markPx, stroke: bad, fill: bad } },
-      bar: { stroke: strong, fill: band, width: 1, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false } },
+      bar: { stroke: strong, fill: band, width: 1, paths: uPlot.paths.stepped({ align: 1, alignGaps: 1 }), points: { show: false } },
     };
     const at = (role) => lines.findIndex((one) => one.role === role) + 1;
     return {
       width: this.width(), height: this.height, padding: [8, 32, 0, 0],
-      scales: { x: { time: true }, y: this.fromZero ? { range: (_, low, high) => [0, Math.max(1, high)] } : {} },
+      scales: { x: { time: true }, y: this.fromZero ? { range: (_, low, high) => [0, Math.max(1, 1.1 * high)] } : {} },
       cursor: { drag: { x: Boolean(this.zoom), y: false, setScale: false }, points: { stroke: ink } },
       legend: { show: this.legend },
       axes: [{ ...axis, values: ticked, space: 80 }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => value(tick)) }],

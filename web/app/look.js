@@ -2,6 +2,7 @@
 import * as api from "./api.js";
 import { Chart } from "./chart.js";
 import { now } from "./clock.js";
+import { patience } from "./gaps.js";
 import * as measurement from "./measurement.js";
 import { bands } from "./normal.js";
 import { at, due, say } from "./page.js";
@@ -10,7 +11,7 @@ import { element, moment } from "./words.js";
 
 const OFTEN_MS = 0, SELDOM_MS = 10_000, LONG_MS = 3_600_000;  // of more than an hour a turn changes nothing to be seen
 const PAST_MS = 60_000;  // what ended so long ago changes no more
-const OVERDUE_GAPS = 5, GAPS = 20;  // a device that sends each minute is not late after ten seconds
+const NEWEST = 20;  // readings, whose pauses are usual now
 const looked = { key: "", found: null, chart: null };
 
 /** The devices that send readings. */
@@ -79,11 +80,10 @@ function show(found, from, to) {
 /** When the newest of the readings that are looked at was made, ms, if the next one is overdue by more than leastMs; else
  * 0, also where what is looked at is past. */
 export function overdueSince(leastMs) {
-  const newest = looked.found?.each && place().from === undefined ? looked.found.times.slice(-GAPS) : [];
+  const newest = looked.found?.measured && place().from === undefined ? looked.found.measured.slice(-NEWEST) : [];
   if (newest.length < 2) return 0;
   const last = newest.at(-1);
-  const gaps = newest.slice(1).map((one, n) => one - newest[n]).sort((one, other) => one - other);
-  return now() - last > leastMs + OVERDUE_GAPS * gaps[gaps.length >> 1] ? last : 0;
+  return now() - last > patience(newest, leastMs) ? last : 0;
 }
 
 /** What to say where nothing is: when there was something last. */

@@ -1,6 +1,7 @@
 // Persons per camera: the newest count, and the mean over the chosen time. From roll-ups and GET /data.
 import * as api from "./api.js";
 import { Chart } from "./chart.js";
+import { parted, patienceOfRollups, values } from "./gaps.js";
 import { endOf, startOf } from "./rollups.js";
 import { element, fill, moment, some } from "./words.js";
 
@@ -41,8 +42,9 @@ export function show(target, series, left, from, to) {
     const text = newest ? `${some(newest.persons_detected, "person")} at ${at}` : "nothing lately";
     if (told.textContent !== text) told.textContent = text;
     // The last mean holds until its minute, hour or day is over.
-    const drawn = times.length ? { times: [...times, ends], values: [...means, means.at(-1)] } : { times, values: means };
-    chart.draw({ times: drawn.times, from, to, lines: [{ label: "persons, mean", role: "bar", values: drawn.values }],
+    const drawn = parted(times, patienceOfRollups(times)), held = values(drawn.at, means);
+    if (times.length) { drawn.times.push(ends); held.push(means.at(-1)); }
+    chart.draw({ times: drawn.times, from, to, lines: [{ label: "persons, mean", role: "bar", values: held }],
                  words: `Persons at ${camera.device}: ${text}` });
   }
   const more = left > 0 ? `and ${some(left, "camera")} more` : "";
