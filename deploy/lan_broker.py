@@ -9,13 +9,12 @@ from pathlib import Path
 
 from contract import topics
 from deploy import atomic_file
-from deploy.processes import ROOT, Part, PartFailed, free_port, listening, python_module
+from deploy.processes import ROOT, Part, PartFailed, free_port, listening, on_free_port, python_module
 
 SEARCH = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/opt/homebrew/bin"))
 USER = "edgecloud"
 SAYS_READY = (" running", "listening on ")  # Mosquitto; the embedded one
 SURELY_ENDED_S = 3.0  # a broker whose port is taken ends at once
-ATTEMPTS = 8
 
 
 def find(program: str) -> str | None:
@@ -43,13 +42,7 @@ def start(directory: Path, lan: bool) -> LanBroker:
 
     LAN_BROKER=embedded takes the embedded one though Mosquitto is installed.
     """
-    for attempt in range(ATTEMPTS):
-        try:
-            return _start(directory, lan)
-        except PartFailed as error:
-            if attempt == ATTEMPTS - 1 or "in use" not in str(error):
-                raise  # else another process took the port in between: the next free one
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    return on_free_port(lambda: _start(directory, lan))
 
 
 def _start(directory: Path, lan: bool) -> LanBroker:

@@ -10,7 +10,7 @@ from typing import Any
 from contract import routes
 from deploy import certificates, control, env_file, lan_broker
 from deploy.kafka import Kafka
-from deploy.processes import Part, PartFailed, free_port, python_module, wait_until
+from deploy.processes import Part, PartFailed, free_port, on_free_port, python_module, wait_until
 from deploy.supervision import Supervision
 from deploy.synth import synthesize
 from deploy.target import Target, settings_of
@@ -86,10 +86,18 @@ class Pipeline:
 
     def start_bridge(self) -> None:
         """The bridge, as its container runs it; ready when it is connected to both sides."""
+        on_free_port(self._start_bridge)
+
+    def _start_bridge(self) -> None:
         environment = self.bridge_environment()
         self._write_for_doctor(environment)
+        self._log("bridge").unlink(missing_ok=True)  # of an attempt on another port
         part = self._part("bridge", python_module("edge_bridge"), environment)
-        part.wait_ready("a connection to both sides", self.bridge_connected, 30)
+        try:
+            part.wait_ready("a connection to both sides", self.bridge_connected, 30)
+        except PartFailed:
+            part.stop()
+            raise
 
     def bridge_environment(self) -> dict[str, str]:
         """The bridge's settings for this run."""
@@ -135,9 +143,11 @@ class Pipeline:
         return ["--seconds", f"{self.plan.seconds:g}"] if self.plan.seconds else []
 
     def _part(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> Part:
-        log = self.plan.directory / "logs" / f"{name.replace(' ', '-')}.log"
-        self.parts[name] = Part(name, command, log, environment).start()
+        self.parts[name] = Part(name, command, self._log(name), environment).start()
         return self.parts[name]
+
+    def _log(self, name: str) -> Path:
+        return self.plan.directory / "logs" / f"{name.replace(' ', '-')}.log"
 
     @property
     def stack_prefix(self) -> str:

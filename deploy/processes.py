@@ -8,8 +8,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
+PORT_ATTEMPTS = 8
+T = TypeVar("T")
 
 
 class PartFailed(Exception):
@@ -40,6 +43,17 @@ def free_port(preferred: int, host: str = "127.0.0.1") -> int:
             except OSError:
                 continue
     raise PartFailed(f"no free port from {preferred} to {preferred + 199} on {host}; stop what holds them")
+
+
+def on_free_port(start: Callable[[], T]) -> T:
+    """What `start` returns, which starts a part on a `free_port`; again when another process took that in between."""
+    for _ in range(PORT_ATTEMPTS - 1):
+        try:
+            return start()
+        except PartFailed as error:
+            if "in use" not in str(error):
+                raise
+    return start()
 
 
 def listening(port: int, host: str = "127.0.0.1") -> bool:
