@@ -44,6 +44,7 @@ def test_a_line_stops_where_readings_stayed_away_and_one_alone_is_a_point(one: V
     one.says("#told", "481 readings, 0 anomalies, 2 gaps, the longest of 3 min")
     assert [inked(one, "#chart", share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)] == [True, False, True, False, True]
     one.page.get_by_text("The same as a table").click()
+    one.page.locator("#as-table tbody tr").first.wait_for()
     assert one.page.locator("#as-table tbody tr").count() == 481, "what was put in to end the line is no reading"
 
 
