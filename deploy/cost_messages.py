@@ -5,8 +5,8 @@ from contract import alerts, batch, numbers, routes
 from deploy.cost_cloud import Cloud, Handler, minutes
 from deploy.cost_design import Design
 from deploy.cost_meters import ALERTS, EVENTS, STATUS, Lines
-from deploy.cost_site import OUTBOX, START_MS
-from deploy.cost_tables import tables
+from deploy.cost_site import OUTBOX
+from deploy.cost_tables import START_MS, tables
 from lambdas import aggregate, alert, hours, persist, status
 from local_cloud.cost.meter import IOT_STEP_BYTES, steps
 from local_cloud.cost.prices import Prices

@@ -10,12 +10,11 @@ from contract import batch, numbers, payloads
 from deploy.cost_cloud import Cloud, minutes
 from deploy.cost_design import Design
 from deploy.cost_meters import READINGS, RECEIPTS, Lines
-from deploy.cost_tables import tables
+from deploy.cost_tables import START_MS, tables
 from lambdas import aggregate, hours, persist
 from local_cloud.cost.prices import MONTH_S, Prices
 
 OUTBOX, SPOOL = "0123456789abcdef01", "a1b2c3d4e5f60718"
-START_MS = 1795332240000  # 2026-11-22T07:24:00Z
 FULL_BYTES = batch.MAX_BYTES // batch.METER_BYTES * batch.METER_BYTES
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import boto3
 from moto import mock_aws
@@ -17,6 +18,7 @@ from lambdas import table, table_devices
 from local_cloud.cost.bill import LOG_LINE_BYTES
 from local_cloud.cost.capacity import Capacity, Shape, Units
 
+START_MS = 1795332240000  # 2026-11-22T07:24:00Z: when it is for the handlers, whose items' sizes depend on it
 _STREAMED = {"put_item", "update_item", "batch_write_item"}
 _CREATED_WITH = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
 
@@ -119,12 +121,12 @@ class LogSize(logging.Handler):
 def tables(described: Mapping[str, Mapping[str, Any]],
            environment: Mapping[str, str]) -> Iterator[tuple[Tables, Published, LogSize]]:
     """Empty tables by the names that the handlers' settings get: {"readings": AWS::DynamoDB::Table properties, ...}.
-    environment: further settings of the handlers."""
+    environment: further settings of the handlers. For them it is START_MS."""
     settings = {**environment, **{f"{name.upper()}_TABLE": name for name in described}}
     before = {name: os.environ.get(name) for name in settings}
     clients, log_size, logger = dict(table.CLIENTS), LogSize(), logging.getLogger("lambdas")
     level = logger.level
-    with mock_aws():
+    with mock_aws(), patch.object(table, "now_ms", lambda: START_MS):
         os.environ.update(settings)
         client = boto3.client("dynamodb", region_name="eu-north-1")
         shapes = {}

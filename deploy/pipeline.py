@@ -227,11 +227,11 @@ class Pipeline:
         for part in self.devices:
             part.stop(45)
         if self.parts["bridge"].running:
-            seen = time.time()
+            seen_ns = self.status_file.stat().st_mtime_ns
             wait_until("the bridge to take all that the cameras sent", self.cameras_taken, within_s)
             try:
                 wait_until("the bridge to deliver all it holds",
-                           lambda: self.status_file.stat().st_mtime > seen and self.waiting() == 0, within_s,
+                           lambda: self.status_file.stat().st_mtime_ns != seen_ns and self.waiting() == 0, within_s,
                            progress=lambda: self.status().get("delivered"))
             except PartFailed as fault:
                 raise PartFailed(

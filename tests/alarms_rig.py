@@ -2,7 +2,7 @@
 
 from typing import Any
 
-NOW_S = 1_800_000_000.0
+NOW_S = 4_102_444_800.0  # 2100: after whatever is stamped by the real clock
 TOPIC = "arn:aws:sns:eu-north-1:123456789012:operations"
 DEPTH: dict[str, Any] = {
     "Namespace": "AWS/SQS", "MetricName": "ApproximateNumberOfMessagesVisible", "Statistic": "Maximum",
