@@ -13,7 +13,7 @@ from deploy.cost_messages import alert_message, events_message, one_alert, statu
 from deploy.cost_meters import API, EVENTS, LINK, READINGS, RECEIPTS, STANDING, STATUS, Lines, naive
 from deploy.cost_scale import SIZES, size
 from deploy.cost_site import Site, drive, payload, rows, sealed
-from deploy.cost_tables import tables
+from deploy.cost_tables import START_MS, tables
 from infra.errors import SynthesisFault
 from infra.settings import read
 from lambdas import table, table_devices
@@ -83,6 +83,15 @@ def test_a_drive_leaves_the_functions_as_they_were(design: cost_design.Design) -
     clients = dict(table.CLIENTS)
     drive(Site(seconds=10), design, PRICES)
     assert clients == table.CLIENTS and not table_devices.KNOWN
+
+
+def test_the_date_does_not_change_what_it_costs(design: cost_design.Design, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item that arrives after its time expires on a whole day: a shorter number, which once made the page stale."""
+    found = []
+    for now_ns in (START_MS * 1_000_000, (START_MS + 400 * 86_400_000) * 1_000_000):
+        monkeypatch.setattr("lambdas.table.time.time_ns", lambda now_ns=now_ns: now_ns)
+        found.append(dict(drive(Site(seconds=120), design, PRICES).lines.by_line))
+    assert found[0] == found[1]
 
 
 def test_a_handler_that_fails_stops_the_calculation(design: cost_design.Design) -> None:
