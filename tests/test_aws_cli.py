@@ -116,7 +116,7 @@ def test_a_certificate_request_fills_a_slot(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content, arguments, said", [
-    ("-----BEGIN PRIVATE KEY-----", ("deploy",), "begins with"),
+    (REQUEST.replace("CERTIFICATE REQUEST", "PRIVATE KEY"), ("deploy",), "begins with"),
     (None, ("deploy",), "No such file"),
     (REQUEST, ("diff",), "goes with deploy"),
     (REQUEST, ("deploy", "--thing", "Other"), "one of the things EdgeCloudAWS"),
